@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * compat.h - the only file that knows that kernels differ
+ *
+ * Force-included by Kbuild, whose VST_HAVE_* say what the target's headers have. The sources are written for the newest
+ * kernel; what follows bends older ones to it.
+ */
+#ifndef VST_COMPAT_H
+#define VST_COMPAT_H
+
+#include <linux/version.h>
+#include <linux/virtio_config.h>
+
+/* 6.11: virtio_find_vqs() takes one array of structures. */
+#ifndef VST_HAVE_VIRTQUEUE_INFO
+struct virtqueue_info {
+	const char *name;
+	vq_callback_t *callback;
+	bool ctx;
+};
+
+static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struct virtqueue *vqs[],
+			       struct virtqueue_info info[])
+{
+	vq_callback_t *callbacks[8];
+	const char *names[8];
+	unsigned int i;
+
+	for (i = 0; i < n && i < 8; i++) {
+		callbacks[i] = info[i].callback;
+		names[i] = info[i].name;
+	}
+	return virtio_find_vqs(vdev, n, vqs, callbacks, names, NULL);
+}
+#else
+static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struct virtqueue *vqs[],
+			       struct virtqueue_info info[])
+{
+	return virtio_find_vqs(vdev, n, vqs, info, NULL);
+}
+#endif
+
+/* 6.6: the core sets sk_rcvlowat itself and then notifies; before, an op of another name replaces the core's action. */
+#ifdef VST_HAVE_NOTIFY_SET_RCVLOWAT
+#define VST_OP_SET_RCVLOWAT notify_set_rcvlowat
+#define vst_core_sets_rcvlowat() true
+#else
+#define VST_OP_SET_RCVLOWAT set_rcvlowat
+#define vst_core_sets_rcvlowat() false
+#endif
+
+/* 7.0: the *_allow operations are given the socket. */
+#ifdef VST_HAVE_ALLOW_VSK
+#define VST_ALLOW_ARGS struct vsock_sock *vsk, u32 cid, u32 port
+#define VST_ALLOW_CID_ARGS struct vsock_sock *vsk, u32 cid
+#else
+#define VST_ALLOW_ARGS u32 cid, u32 port
+#define VST_ALLOW_CID_ARGS u32 cid
+#endif
+
+/* 7.x: vsock_enqueue_accept() counts the backlog itself. */
+#ifdef VST_HAVE_CORE_ACCEPTQ
+#define vst_acceptq_added(sk) do { } while (0)
+#else
+#define vst_acceptq_added(sk) sk_acceptq_added(sk)
+#endif
+
+#endif

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * flow.c - a connection's memory: how it is born, found and freed
+ *
+ * A flow is in the table while packets for its address are meant for it. It leaves the table once, and never returns: a
+ * socket that connects again gets a new flow.
+ */
+#include <linux/jhash.h>
+
+#include "vst.h"
+
+static const struct rhashtable_params flow_params = {
+	.key_len = sizeof(struct vst_key),
+	.key_offset = offsetof(struct vst_flow, key),
+	.head_offset = offsetof(struct vst_flow, hash),
+	.automatic_shrinking = true,
+};
+
+/**
+ * vst_side_init - prepare a transport's table and its worker for incoming requests
+ *
+ * Return: 0 or -ENOMEM. May sleep.
+ */
+int vst_side_init(struct vst_side *side)
+{
+	int err;
+
+	side->accept_wq = alloc_workqueue("vst_accept", WQ_UNBOUND, 0);
+	if (!side->accept_wq)
+		return -ENOMEM;
+	err = rhashtable_init(&side->flows, &flow_params);
+	if (err)
+		destroy_workqueue(side->accept_wq);
+	return err;
+}
+
+/* The transport is unregistered, so no socket, and no flow in the table, is left. */
+void vst_side_exit(struct vst_side *side)
+{
+	destroy_workqueue(side->accept_wq);
+	rhashtable_destroy(&side->flows);
+}
+
+static void close_timeout(struct work_struct *work)
+{
+	struct vst_flow *flow = container_of(work, struct vst_flow, close_timer.work);
+	struct sock *sk = flow->sk;
+
+	/* The reference that arming the timer took keeps @sk, and through it @flow, alive. */
+	lock_sock(sk);
+	if (flow->close_armed) {
+		flow->close_armed = false;
+		vst_step(flow, VSP_EV_TIMEOUT);
+	}
+	release_sock(sk);
+	sock_put(sk);
+}
+
+/**
+ * vst_flow_new - a flow for a socket, in no table yet
+ * @side: the transport
+ * @vsk: the socket; its buffer size becomes the window
+ *
+ * Return: a flow with one reference, or NULL. May sleep.
+ */
+struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = kzalloc(sizeof(*flow), GFP_KERNEL_ACCOUNT);
+
+	if (!flow)
+		return NULL;
+	flow->bell = alloc_skb(0, GFP_KERNEL);
+	if (!flow->bell) {
+		kfree(flow);
+		return NULL;
+	}
+	refcount_set(&flow->ref, 1);
+	flow->side = side;
+	INIT_LIST_HEAD(&flow->on_link);
+	INIT_LIST_HEAD(&flow->rx);
+	INIT_LIST_HEAD(&flow->tx);
+	INIT_DELAYED_WORK(&flow->close_timer, close_timeout);
+	spin_lock_init(&flow->lock);
+	flow->state = VSP_CLOSED;
+	flow->txc = vsp_txc_init(vsp_window_clamp(vsk->buffer_size));
+	flow->rxc = vsp_rxc_init(vsp_window_clamp(vsk->buffer_size));
+	atomic_inc(&vst_live_flows);
+	return flow;
+}
+
+void vst_flow_get(struct vst_flow *flow)
+{
+	refcount_inc(&flow->ref);
+}
+
+static void flow_free_rcu(struct rcu_head *rcu)
+{
+	kfree(container_of(rcu, struct vst_flow, rcu));
+}
+
+/* May be called under vst_link.tx_lock: what a flow's end releases takes no lock of a link that has other users. */
+void vst_flow_put(struct vst_flow *flow)
+{
+	if (!refcount_dec_and_test(&flow->ref))
+		return;
+	vst_flow_purge_rx(flow);
+	kfree_skb(flow->bell);
+	if (flow->link)
+		vst_link_put(flow->link);
+	atomic_dec(&vst_live_flows);
+	call_rcu(&flow->rcu, flow_free_rcu);
+}
+
+/**
+ * vst_flow_insert - give a flow its address and let packets find it
+ * @flow: a flow that was never in the table
+ * @link: the device; a reference is taken over, also on failure
+ * @key: the address
+ *
+ * Return: 0, -EADDRINUSE if a connection with this address exists, -ENOMEM.
+ */
+int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key)
+{
+	int err;
+
+	flow->link = link;
+	flow->key = key;
+	spin_lock(&link->flows_lock);
+	vst_flow_get(flow);
+	err = rhashtable_lookup_insert_fast(&flow->side->flows, &flow->hash, flow_params);
+	if (!err)
+		list_add_tail(&flow->on_link, &link->flows);
+	spin_unlock(&link->flows_lock);
+	if (err) {
+		vst_flow_put(flow);
+		return err == -EEXIST ? -EADDRINUSE : -ENOMEM;
+	}
+	vst_count(link, VST_STAT_CONNECTIONS, 1);
+	return 0;
+}
+
+/* Packets no longer find it, its address is free. Harmless if it is not in the table. */
+void vst_flow_forget(struct vst_flow *flow)
+{
+	struct vst_link *link = flow->link;
+	bool was_in;
+
+	if (!link)
+		return;
+	spin_lock(&link->flows_lock);
+	was_in = !list_empty(&flow->on_link);
+	if (was_in) {
+		list_del_init(&flow->on_link);
+		rhashtable_remove_fast(&flow->side->flows, &flow->hash, flow_params);
+	}
+	spin_unlock(&link->flows_lock);
+	if (was_in)
+		vst_flow_put(flow);
+}
+
+/* The flow with this address, with a reference, or NULL. */
+struct vst_flow *vst_flow_find(struct vst_side *side, const struct vst_key *key)
+{
+	struct vst_flow *flow;
+
+	rcu_read_lock();
+	flow = rhashtable_lookup(&side->flows, key, flow_params);
+	if (flow && !refcount_inc_not_zero(&flow->ref))
+		flow = NULL;
+	rcu_read_unlock();
+	return flow;
+}
+
+/* The flow's socket with a reference, or NULL if it is gone or going. Takes vst_flow.lock. */
+struct sock *vst_flow_sock(struct vst_flow *flow)
+{
+	struct sock *sk;
+
+	spin_lock(&flow->lock);
+	sk = flow->sk;
+	if (sk && !refcount_inc_not_zero(&sk->sk_refcnt))
+		sk = NULL;
+	spin_unlock(&flow->lock);
+	return sk;
+}
+
+/* Free what was received. The caller owns the socket, or nobody else has the flow. */
+void vst_flow_purge_rx(struct vst_flow *flow)
+{
+	struct vst_seg *seg, *next;
+	LIST_HEAD(segs);
+
+	spin_lock(&flow->lock);
+	list_splice_init(&flow->rx, &segs);
+	vsp_rxc_consume(&flow->rxc, vsp_rxc_unread(&flow->rxc));
+	spin_unlock(&flow->lock);
+	list_for_each_entry_safe(seg, next, &segs, node)
+		vst_seg_free(seg);
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * rx.c - what arrives over a link
+ *
+ * One worker per link runs vst_rx(). It takes spinlocks only, never a socket's lock: payload and credit are settled here,
+ * under the flow's lock; what changes a socket's state is left as a bit for the socket (vst_ring_bell()). A process that
+ * is stuck with its socket's lock held therefore delays nobody else.
+ */
+#include "vst.h"
+#include "trace.h"
+
+/* What became of a packet under the flow's lock, to be acted on without it. */
+struct rx_result {
+	bool no_flow;		/* the flow is over: the packet is for nobody, or for a new connection */
+	bool wake_reader;
+	bool wake_writer;
+	bool send_credit;
+	bool ended;		/* the flow is over from this packet on */
+	bool reset;		/* and the peer has to be told */
+	bool bell;		/* the socket has to be told */
+	enum vsp_reject why;
+};
+
+/* Is there room for another reply? If not, the caller stops taking packets until vst_link_ops.resume_rx(). */
+bool vst_rx_ready(struct vst_link *link)
+{
+	bool ready;
+
+	spin_lock(&link->tx_lock);
+	ready = vsp_budget_left(&link->budget);
+	spin_unlock(&link->tx_lock);
+	return ready;
+}
+
+/* The state as far as packets go. The socket's may lag behind by what lies in vst_flow.bits. */
+static enum vsp_state wire_state(const struct vst_flow *flow)
+{
+	if (flow->closing)
+		return VSP_CLOSING;
+	return flow->open ? VSP_ESTABLISHED : VSP_CONNECTING;
+}
+
+/* Credit of a packet that has any: a reset is sent by whoever knows of no flow, a request by one with another flow. */
+static bool take_credit(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
+{
+	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc, .fwd_cnt = hdr->fwd_cnt };
+
+	if (hdr->op == VSP_OP_RST || hdr->op == VSP_OP_REQUEST)
+		return true;
+	switch (vsp_txc_update(&flow->txc, stamp)) {
+	case VSP_CREDIT_LIE:
+		res->why = VSP_REJECT_FWD_CNT;
+		return false;
+	case VSP_CREDIT_GREW:
+		res->wake_writer = true;
+		return true;
+	default:
+		return true;
+	}
+}
+
+/* Fold the packet and what the ledgers say of it into an event. */
+static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
+{
+	if (!take_credit(flow, hdr, res))
+		return VSP_EV_VIOLATION;
+	switch (hdr->op) {
+	case VSP_OP_RW:
+		if (flow->open && (flow->hints & VSP_SHUTDOWN_SEND)) {
+			res->why = VSP_REJECT_AFTER_END;
+			return VSP_EV_VIOLATION;
+		}
+		if (flow->open && !vsp_rxc_admit(&flow->rxc, hdr->len)) {
+			res->why = VSP_REJECT_CREDIT;
+			return VSP_EV_VIOLATION;
+		}
+		return VSP_EV_DATA;
+	case VSP_OP_SHUTDOWN:
+		flow->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
+		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) != 0);
+	case VSP_OP_RST:
+		return vsp_event_of_rst(flow->hints);
+	default:
+		return vsp_event_of(hdr->op);
+	}
+}
+
+/* The bit that tells the socket of an event, or -1 if it need not know. */
+static int bit_of(enum vsp_event event, struct vsp_verdict v)
+{
+	if (v.acts & VSP_ACT_AGAIN)
+		return VST_BIT_REPLACED;
+	switch (event) {
+	case VSP_EV_RESPONSE:
+		return v.acts & VSP_ACT_OPEN ? VST_BIT_RESPONSE : -1;
+	case VSP_EV_SHUTDOWN_PART:
+	case VSP_EV_SHUTDOWN_UNREAD:
+	case VSP_EV_SHUTDOWN:
+		return v.acts & VSP_ACT_HINT ? VST_BIT_SHUTDOWN : VST_BIT_VIOLATION;
+	case VSP_EV_RST:
+	case VSP_EV_RST_AFTER_END:
+		return VST_BIT_RST;
+	default:
+		return v.next == VSP_CLOSED ? VST_BIT_VIOLATION : -1;
+	}
+}
+
+/* Run the packet through the table, under the flow's lock. Payload is not touched yet. */
+static struct vsp_verdict judge(struct vst_flow *flow, const struct vsp_hdr *hdr, enum vsp_reject why,
+				struct rx_result *res)
+{
+	enum vsp_state state = wire_state(flow);
+	enum vsp_event event = VSP_EV_VIOLATION;
+	struct vsp_verdict v;
+	int bit;
+
+	res->why = why;
+	if (why == VSP_OK)
+		event = fold(flow, hdr, res);
+	v = vsp_conn_step(state, event);
+	if ((v.acts & VSP_ACT_UNEXPECTED) && res->why == VSP_OK)
+		res->why = VSP_REJECT_STATE;
+	if (v.acts & VSP_ACT_OPEN)
+		flow->open = true;
+	bit = bit_of(event, v);
+	if (bit >= 0) {
+		set_bit(bit, &flow->bits);
+		res->bell = true;
+	}
+	res->ended = v.next == VSP_CLOSED;
+	res->reset = v.acts & VSP_ACT_SEND_RST;
+	res->no_flow = v.acts & VSP_ACT_AGAIN;
+	res->send_credit = v.acts & VSP_ACT_SEND_CREDIT;
+	if (res->ended)
+		flow->over = true;
+	return v;
+}
+
+/* Fill what room the last segment has; returns the bytes that went there. */
+static u32 fill_tail(struct vst_flow *flow, const u8 *data, u32 len)
+{
+	struct vst_seg *tail;
+	u32 n;
+
+	if (list_empty(&flow->rx))
+		return 0;
+	tail = list_last_entry(&flow->rx, struct vst_seg, node);
+	n = min(len, tail->cap - tail->len);
+	memcpy(tail->data + tail->len, data, n);
+	tail->len += n;
+	return n;
+}
+
+/* A segment with @len bytes at @data, or with the receive buffer itself where that wastes less than half of it. */
+static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payload, u32 from, u32 len)
+{
+	u32 room = PAGE_SIZE << payload->order;
+	struct vst_seg *seg;
+
+	if (from == 0 && len > VST_COPY_MAX && len >= room / 2) {
+		seg = vst_seg_from_page(payload->page, payload->order, len, GFP_NOIO | __GFP_NOWARN);
+		payload->taken = seg;
+		vst_count(link, VST_STAT_RX_HANDED, 1);
+		return seg;
+	}
+	seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	if (seg) {
+		memcpy(seg->data, page_address(payload->page) + from, len);
+		seg->len = len;
+		vst_count(link, VST_STAT_RX_COPIED, 1);
+	}
+	return seg;
+}
+
+/* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
+static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
+{
+	vsp_rxc_consume(&flow->rxc, len);
+	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1);
+}
+
+/* Without memory the connection ends: a stream with a hole in it is worse. */
+static void fail_delivery(struct vst_flow *flow, struct rx_result *res)
+{
+	res->why = VSP_REJECT_NO_MEMORY;
+	res->ended = true;
+	res->reset = true;
+	res->bell = true;
+	flow->over = true;
+	set_bit(VST_BIT_VIOLATION, &flow->bits);
+}
+
+/*
+ * Append admitted payload. Called with the flow's lock held and returns with it held, but drops it to get memory; this
+ * worker is the only one that appends. In the meantime the socket may have closed.
+ */
+static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_payload *payload, struct rx_result *res)
+{
+	u32 done = payload->len <= VST_COPY_MAX ? fill_tail(flow, page_address(payload->page), payload->len) : 0;
+	struct vst_seg *seg = NULL;
+
+	if (done < payload->len) {
+		spin_unlock(&flow->lock);
+		seg = seg_for(link, payload, done, payload->len - done);
+		spin_lock(&flow->lock);
+		if (!seg) {
+			fail_delivery(flow, res);
+			return;
+		}
+	}
+	if (flow->closing || !flow->sk) {
+		discard(flow, payload->len, res);
+		if (seg) {
+			spin_unlock(&flow->lock);
+			vst_seg_free(seg);
+			spin_lock(&flow->lock);
+		}
+		return;
+	}
+	if (seg)
+		list_add_tail(&seg->node, &flow->rx);
+	res->wake_reader = vsp_rxc_unread(&flow->rxc) >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+}
+
+/* Everything that needs a socket, or the link, after the flow's lock was dropped. */
+static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_result *res)
+{
+	struct sock *sk;
+
+	if (res->why != VSP_OK)
+		vst_link_reject(link, res->why);
+	if (res->ended) {
+		vst_tx_end(flow, res->reset);
+		vst_flow_forget(flow);
+	} else if (res->send_credit) {
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	}
+	if (!res->bell && !res->wake_reader && !res->wake_writer)
+		return;
+	sk = vst_flow_sock(flow);
+	if (!sk)
+		return;
+	if (res->bell)
+		vst_ring_bell(flow, sk);
+	if (res->wake_reader)
+		sk->sk_data_ready(sk);
+	if (res->wake_writer)
+		sk->sk_write_space(sk);
+	sock_put(sk);
+}
+
+/* Returns false if the packet is not this flow's after all. */
+static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct vsp_decoded *d,
+		    struct vst_payload *payload)
+{
+	struct rx_result res = { 0 };
+	struct vsp_verdict v;
+
+	spin_lock(&flow->lock);
+	if (flow->over) {
+		spin_unlock(&flow->lock);
+		return false;
+	}
+	v = judge(flow, &d->hdr, d->why, &res);
+	payload->len = d->hdr.len;
+	if ((v.acts & VSP_ACT_DELIVER) && payload->len)
+		deliver(link, flow, payload, &res);
+	if (v.acts & VSP_ACT_DISCARD)
+		discard(flow, payload->len, &res);
+	spin_unlock(&flow->lock);
+	act(link, flow, &res);
+	return !res.no_flow;
+}
+
+static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *hdr)
+{
+	struct sockaddr_vm addr;
+	struct sock *sk;
+
+	if (hdr->op == VSP_OP_RST)
+		return vst_listen_cancel(link, hdr) ? VSP_OK : VSP_REJECT_NO_FLOW;
+	if (hdr->op != VSP_OP_REQUEST)
+		return VSP_REJECT_NO_FLOW;
+	vsock_addr_init(&addr, hdr->dst.cid, hdr->dst.port);
+	sk = vsock_find_bound_socket(&addr);
+	if (!sk)
+		return VSP_REJECT_NO_FLOW;
+	if (READ_ONCE(sk->sk_state) != TCP_LISTEN ||
+	    sk->sk_type != (hdr->type == VSP_TYPE_STREAM ? SOCK_STREAM : SOCK_SEQPACKET)) {
+		sock_put(sk);
+		return VSP_REJECT_NO_FLOW;
+	}
+	return vst_listen_request(link, sk, hdr);
+}
+
+/* May a header that was refused for this reason belong to a connection, which then ends? */
+static bool harms_flow(enum vsp_reject why)
+{
+	return why == VSP_REJECT_OP || why == VSP_REJECT_LEN || why == VSP_REJECT_TOO_BIG;
+}
+
+/**
+ * vst_rx - a packet arrived
+ * @link: the device; vst_rx_ready() was true
+ * @wire: a private copy of the header
+ * @have: bytes that arrived, header and payload together
+ * @payload: where the payload lies; @len is set here
+ *
+ * May sleep for memory. One caller at a time per link.
+ */
+void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload)
+{
+	struct vsp_filter filter = {
+		.my_cid = READ_ONCE(link->local_cid), .peer_cid = link->peer_cid, .types = link->types
+	};
+	struct vsp_decoded d = vsp_decode(wire, have, filter);
+	struct vst_key key = { .local = d.hdr.dst, .remote = d.hdr.src, .type = d.hdr.type };
+	struct vst_flow *flow = NULL;
+	bool served = false;
+
+	vst_count(link, VST_STAT_RX_PACKETS, 1);
+	vst_count(link, VST_STAT_RX_BYTES, have > VSP_HDR_LEN ? have - VSP_HDR_LEN : 0);
+	if (d.why == VSP_OK || harms_flow(d.why))
+		flow = vst_flow_find(link->side, &key);
+	if (flow) {
+		served = rx_flow(link, flow, &d, payload);
+		vst_flow_put(flow);
+	}
+	if (served)
+		return;
+	if (d.why == VSP_OK)
+		d.why = rx_no_flow(link, &d.hdr);
+	if (d.why == VSP_OK)
+		return;
+	vst_link_reject(link, d.why);
+	if (vsp_wants_rst(d.why, &d.hdr))
+		vst_reply(link, &d.hdr);
+}

@@ -1,0 +1,750 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * sock.c - the operations that af_vsock calls, and the one place where a connection changes its state
+ *
+ * All operations run with the socket's lock held unless they say otherwise. What the receive worker has seen in the meantime
+ * lies in vst_flow.bits and reaches the socket through the doorbell: at once if the socket is free, from its backlog if not.
+ * That handler may not sleep: the core releases sockets in TASK_INTERRUPTIBLE.
+ */
+#include <linux/sched/signal.h>
+#include <linux/uio.h>
+
+#include "vst.h"
+#include "trace.h"
+
+/* The errno of a verdict's error; the order is enum vsp_err's. */
+static const int errno_of[] = {
+	[VSP_ERR_NONE] = 0,
+	[VSP_ERR_REFUSED] = ECONNRESET,
+	[VSP_ERR_RESET] = ECONNRESET,
+	[VSP_ERR_PROTO] = EPROTO,
+	[VSP_ERR_TIMEOUT] = ETIMEDOUT,
+};
+static_assert(ARRAY_SIZE(errno_of) == NUM_VSP_ERRS);
+
+static struct vst_flow *flow_of(const struct vsock_sock *vsk)
+{
+	return vsk->trans;
+}
+
+static u32 unread(struct vst_flow *flow)
+{
+	u32 n;
+
+	spin_lock(&flow->lock);
+	n = vsp_rxc_unread(&flow->rxc);
+	spin_unlock(&flow->lock);
+	return n;
+}
+
+/* ---- the state ---- */
+
+static void start_close_timer(struct vst_flow *flow, struct sock *sk)
+{
+	sock_hold(sk);
+	flow->close_armed = true;
+	schedule_delayed_work(&flow->close_timer, msecs_to_jiffies(VST_CLOSE_TIMEOUT_MS));
+}
+
+static void stop_close_timer(struct vst_flow *flow, struct sock *sk)
+{
+	if (!flow->close_armed)
+		return;
+	flow->close_armed = false;
+	/* If it runs already, it waits for the lock that we hold, finds itself disarmed and drops the reference. */
+	if (cancel_delayed_work(&flow->close_timer))
+		sock_put(sk);
+}
+
+static void open_sock(struct sock *sk)
+{
+	sk->sk_state = TCP_ESTABLISHED;
+	if (sk->sk_socket)
+		sk->sk_socket->state = SS_CONNECTED;
+	vsock_insert_connected(vsock_sk(sk));
+	sk->sk_state_change(sk);
+}
+
+static void take_hints(struct vst_flow *flow, struct sock *sk)
+{
+	u32 hints;
+
+	spin_lock(&flow->lock);
+	hints = flow->hints;
+	spin_unlock(&flow->lock);
+	/* The hints have the values of RCV_SHUTDOWN and SEND_SHUTDOWN. */
+	WRITE_ONCE(vsock_sk(sk)->peer_shutdown, hints);
+	sk->sk_state_change(sk);
+}
+
+/*
+ * The connection is over. What was received stays readable: af_vsock reads only from TCP_ESTABLISHED, so the socket keeps that
+ * state while there is anything to read, or an error to report.
+ */
+static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from, enum vsp_err err)
+{
+	if (err != VSP_ERR_NONE)
+		vst_count(flow->link, VST_STAT_RESETS, 1);
+	if (from == VSP_CONNECTING) {
+		sk->sk_state = TCP_CLOSE;
+	} else {
+		sock_set_flag(sk, SOCK_DONE);
+		WRITE_ONCE(vsock_sk(sk)->peer_shutdown, SHUTDOWN_MASK);
+		if (err == VSP_ERR_NONE && !unread(flow))
+			sk->sk_state = TCP_CLOSING;
+		sk->sk_state_change(sk);
+	}
+	if (err != VSP_ERR_NONE) {
+		sk->sk_err = errno_of[err];
+		sk_error_report(sk);
+	}
+}
+
+static void forget(struct vst_flow *flow, struct sock *sk)
+{
+	spin_lock(&flow->lock);
+	flow->over = true;
+	spin_unlock(&flow->lock);
+	vst_flow_forget(flow);
+	if (flow->released)
+		vsock_remove_sock(vsock_sk(sk));
+	else
+		vsock_remove_connected(vsock_sk(sk));
+}
+
+/**
+ * vst_step - an event happened to a connection
+ *
+ * The only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
+ */
+void vst_step(struct vst_flow *flow, enum vsp_event event)
+{
+	enum vsp_state from = flow->state;
+	struct vsp_verdict v = vsp_conn_step(from, event);
+	struct sock *sk = flow->sk;
+
+	sock_owned_by_me(sk);
+	trace_vst_step(flow, from, event, v);
+	if (WARN_ON_ONCE(!v.possible))
+		return;
+	flow->state = v.next;
+	if (v.acts & VSP_ACT_STOP_TIMER)
+		stop_close_timer(flow, sk);
+	/* The timer of connect() is the core's. */
+	if ((v.acts & VSP_ACT_START_TIMER) && v.next == VSP_CLOSING)
+		start_close_timer(flow, sk);
+	if (v.acts & VSP_ACT_OPEN)
+		open_sock(sk);
+	if (v.acts & VSP_ACT_HINT)
+		take_hints(flow, sk);
+	if (v.acts & VSP_ACT_SEND_REQUEST)
+		vst_send_ctl(flow, VST_CTL_REQUEST, 0);
+	if (v.acts & VSP_ACT_SEND_RESPONSE)
+		vst_send_ctl(flow, VST_CTL_RESPONSE, 0);
+	if (v.acts & VSP_ACT_SEND_SHUTDOWN)
+		vst_send_ctl(flow, VST_CTL_SHUTDOWN, flow->shut);
+	if (v.next == VSP_CLOSED && flow->link)
+		vst_tx_end(flow, v.acts & VSP_ACT_SEND_RST);
+	if (v.acts & VSP_ACT_HANGUP)
+		hang_up(flow, sk, from, v.err);
+	if (v.acts & VSP_ACT_FORGET)
+		forget(flow, sk);
+}
+
+/* ---- the doorbell ---- */
+
+static void step_unless_closed(struct vst_flow *flow, enum vsp_event event)
+{
+	if (flow->state != VSP_CLOSED)
+		vst_step(flow, event);
+}
+
+/* Tell the socket what the receive worker saw, in the order in which it makes sense. The socket is owned. */
+static void answer_bell(struct vst_flow *flow)
+{
+	u32 hints;
+
+	clear_bit(VST_BIT_BELL, &flow->bits);
+	/* Pairs with set_bit(), test_and_set_bit() in vst_ring_bell(): a bit set after this rings again. */
+	smp_mb__after_atomic();
+	if (test_and_clear_bit(VST_BIT_RESPONSE, &flow->bits))
+		step_unless_closed(flow, VSP_EV_RESPONSE);
+	spin_lock(&flow->lock);
+	hints = flow->hints;
+	spin_unlock(&flow->lock);
+	if (test_and_clear_bit(VST_BIT_SHUTDOWN, &flow->bits))
+		step_unless_closed(flow, vsp_event_of_shutdown(hints, unread(flow) != 0));
+	if (test_and_clear_bit(VST_BIT_VIOLATION, &flow->bits))
+		step_unless_closed(flow, VSP_EV_VIOLATION);
+	if (test_and_clear_bit(VST_BIT_RST, &flow->bits))
+		step_unless_closed(flow, vsp_event_of_rst(hints));
+	if (test_and_clear_bit(VST_BIT_REPLACED, &flow->bits))
+		step_unless_closed(flow, VSP_EV_REQUEST);
+	if (test_and_clear_bit(VST_BIT_GONE, &flow->bits))
+		step_unless_closed(flow, VSP_EV_GONE);
+}
+
+static int backlog_rcv(struct sock *sk, struct sk_buff *skb)
+{
+	struct vst_flow *flow = flow_of(vsock_sk(sk));
+
+	if (skb != flow->bell)
+		return flow->core_backlog_rcv(sk, skb);
+	answer_bell(flow);
+	return 0;
+}
+
+/**
+ * vst_ring_bell - have the socket look at vst_flow.bits
+ * @sk: the flow's socket; the caller has a reference and no lock
+ *
+ * Does not wait: a socket in use by a process finds the bell on its backlog when the process lets go. There is one skb per
+ * flow, queued at most once, so the backlog's limit does not apply to it.
+ */
+void vst_ring_bell(struct vst_flow *flow, struct sock *sk)
+{
+	spin_lock_bh(&sk->sk_lock.slock);
+	if (sock_owned_by_user(sk)) {
+		if (!test_and_set_bit(VST_BIT_BELL, &flow->bits) && flow_of(vsock_sk(sk)) == flow)
+			__sk_add_backlog(sk, flow->bell);
+		spin_unlock_bh(&sk->sk_lock.slock);
+		return;
+	}
+	/* What lock_sock() does, but without waiting; lockdep has to be told too. */
+	sk->sk_lock.owned = 1;
+	spin_unlock_bh(&sk->sk_lock.slock);
+	mutex_acquire(&sk->sk_lock.dep_map, 0, 1, _THIS_IP_);
+	if (flow_of(vsock_sk(sk)) == flow)
+		answer_bell(flow);
+	release_sock(sk);
+}
+
+/* The flow is being replaced: its bell must not ring for the next one. The socket is owned. */
+static void purge_bell(struct vst_flow *flow, struct sock *sk)
+{
+	struct sk_buff *skb, *prev = NULL;
+
+	spin_lock_bh(&sk->sk_lock.slock);
+	for (skb = sk->sk_backlog.head; skb && skb != flow->bell; skb = skb->next)
+		prev = skb;
+	if (skb) {
+		if (prev)
+			prev->next = skb->next;
+		else
+			sk->sk_backlog.head = skb->next;
+		if (sk->sk_backlog.tail == skb)
+			sk->sk_backlog.tail = prev;
+		skb_mark_not_on_list(skb);
+	}
+	spin_unlock_bh(&sk->sk_lock.slock);
+}
+
+/* ---- birth and death ---- */
+
+static void adopt(struct vst_flow *flow, struct sock *sk)
+{
+	flow->core_backlog_rcv = sk->sk_backlog_rcv;
+	flow->sk = sk;
+	vsock_sk(sk)->trans = flow;
+	sk->sk_backlog_rcv = backlog_rcv;
+}
+
+/* Part flow and socket. The flow may live on for packets and replies under way. */
+static void disown(struct vst_flow *flow, struct sock *sk)
+{
+	spin_lock(&flow->lock);
+	flow->over = true;
+	flow->sk = NULL;
+	spin_unlock(&flow->lock);
+	if (flow->link)
+		vst_tx_end(flow, flow->state != VSP_CLOSED);
+	vst_flow_forget(flow);
+	purge_bell(flow, sk);
+	sk->sk_backlog_rcv = flow->core_backlog_rcv;
+	vsock_sk(sk)->trans = NULL;
+	vst_flow_purge_rx(flow);
+	vst_flow_put(flow);
+}
+
+/**
+ * vst_sock_init - vsock_transport.init, but for the side, which the transport's own init adds
+ * @psk: the listener, for a socket that is being accepted
+ *
+ * Return: 0 or -ENOMEM. May sleep.
+ */
+int vst_sock_init(struct vst_side *side, struct vsock_sock *vsk, struct vsock_sock *psk)
+{
+	struct vst_flow *flow;
+
+	if (vsk->buffer_size > VSP_WINDOW_MAX)
+		vsk->buffer_size = VSP_WINDOW_MAX;
+	flow = vst_flow_new(side, vsk);
+	if (!flow)
+		return -ENOMEM;
+	adopt(flow, sk_vsock(vsk));
+	return 0;
+}
+
+static void vst_sock_destruct(struct vsock_sock *vsk)
+{
+	if (vsk->trans)
+		disown(flow_of(vsk), sk_vsock(vsk));
+}
+
+static void linger(struct vst_flow *flow, struct sock *sk)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	long timeout = sk->sk_lingertime;
+
+	if (!sock_flag(sk, SOCK_LINGER) || (current->flags & PF_EXITING))
+		return;
+	add_wait_queue(sk_sleep(sk), &wait);
+	while (timeout && !signal_pending(current)) {
+		if (sk_wait_event(sk, &timeout, flow->state == VSP_CLOSED, &wait))
+			break;
+	}
+	remove_wait_queue(sk_sleep(sk), &wait);
+}
+
+static void vst_sock_release(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	struct sock *sk = sk_vsock(vsk);
+	bool last;
+
+	spin_lock(&flow->lock);
+	last = flow->hints == VSP_SHUTDOWN_BOTH && flow->state == VSP_ESTABLISHED;
+	flow->closing = true;
+	spin_unlock(&flow->lock);
+	flow->released = true;
+	flow->shut = VSP_SHUTDOWN_BOTH;
+	vst_step(flow, last ? VSP_EV_CLOSE_LAST : VSP_EV_CLOSE);
+	vst_flow_purge_rx(flow);
+	if (flow->state == VSP_CLOSING)
+		linger(flow, sk);
+	if (flow->state == VSP_CLOSED) {
+		sock_set_flag(sk, SOCK_DONE);
+		vsock_remove_sock(vsk);
+	}
+}
+
+/* A flow leaves the table once; a socket that connects again needs another. */
+static struct vst_flow *fresh_flow(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	struct vst_flow *next;
+
+	if (!flow->link)
+		return flow;
+	next = vst_flow_new(flow->side, vsk);
+	if (!next)
+		return NULL;
+	disown(flow, sk_vsock(vsk));
+	adopt(next, sk_vsock(vsk));
+	return next;
+}
+
+static int connect_flow(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = fresh_flow(vsk);
+	struct vst_key key = { 0 };
+	struct vst_link *link;
+	int err;
+
+	if (!flow)
+		return -ENOMEM;
+	link = flow->side->route(vsk->remote_addr.svm_cid);
+	if (!link)
+		return -ENODEV;
+	key.local.cid = READ_ONCE(link->local_cid);
+	key.local.port = vsk->local_addr.svm_port;
+	key.remote.cid = vsk->remote_addr.svm_cid;
+	key.remote.port = vsk->remote_addr.svm_port;
+	key.type = sk_vsock(vsk)->sk_type == SOCK_STREAM ? VSP_TYPE_STREAM : VSP_TYPE_SEQPACKET;
+	err = vst_flow_insert(flow, link, key);
+	if (!err)
+		vst_step(flow, VSP_EV_CONNECT);
+	return err;
+}
+
+static int vst_sock_connect(struct vsock_sock *vsk)
+{
+	int err = connect_flow(vsk);
+
+	/* The core has set TCP_SYN_SENT already and leaves it on error. */
+	if (err)
+		sk_vsock(vsk)->sk_state = TCP_CLOSE;
+	return err;
+}
+
+/* connect() was interrupted or timed out; the core has set the socket's state. */
+static int vst_sock_cancel_pkt(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+
+	if (flow->state == VSP_CONNECTING)
+		vst_step(flow, VSP_EV_CLOSE);
+	return 0;
+}
+
+static int vst_sock_shutdown(struct vsock_sock *vsk, int mode)
+{
+	struct vst_flow *flow = flow_of(vsk);
+
+	flow->shut |= mode & VSP_SHUTDOWN_BOTH;
+	vst_step(flow, VSP_EV_SHUT);
+	return 0;
+}
+
+/* ---- receiving ---- */
+
+/* Take away what was read; segments to free go to @segs. The flow's lock is held. */
+static void take_segs(struct vst_flow *flow, struct list_head *segs)
+{
+	struct vst_seg *seg, *next;
+
+	list_for_each_entry_safe(seg, next, &flow->rx, node) {
+		if (seg->off < seg->len)
+			break;
+		list_move_tail(&seg->node, segs);
+	}
+}
+
+/*
+ * Copy up to @len of the @avail bytes that were there when the lock was last held. Without the lock: the receiver only adds
+ * bytes behind these. Returns the bytes copied; fewer than wanted if the user's memory faulted.
+ */
+static size_t copy_segs(struct vst_flow *flow, struct msghdr *msg, size_t len, bool peek)
+{
+	struct vst_seg *seg;
+	size_t done = 0;
+
+	list_for_each_entry(seg, &flow->rx, node) {
+		size_t n = min_t(size_t, READ_ONCE(seg->len) - seg->off, len - done);
+		size_t got = copy_to_iter(seg->data + seg->off, n, &msg->msg_iter);
+
+		done += got;
+		if (!peek)
+			seg->off += got;
+		if (got < n || done == len)
+			break;
+	}
+	return done;
+}
+
+/* Account for @bytes that were read. Returns what has to be done without the lock. */
+static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *drained, bool *missed)
+{
+	vsp_rxc_consume(&flow->rxc, bytes);
+	flow->rx_busy = false;
+	*missed = flow->rx_missed && vsp_rxc_unread(&flow->rxc);
+	flow->rx_missed = false;
+	*drained = bytes && flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc);
+	return vsp_rxc_update_due(&flow->rxc, lowat);
+}
+
+static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	struct sock *sk = sk_vsock(vsk);
+	bool due, drained, missed, peek = flags & MSG_PEEK;
+	struct vst_seg *seg, *next;
+	LIST_HEAD(segs);
+	size_t done;
+	u32 avail;
+
+	spin_lock(&flow->lock);
+	flow->rx_busy = true;
+	avail = vsp_rxc_unread(&flow->rxc);
+	spin_unlock(&flow->lock);
+	len = min_t(size_t, len, avail);
+	done = len ? copy_segs(flow, msg, len, peek) : 0;
+	spin_lock(&flow->lock);
+	due = finish_read(flow, peek ? 0 : done, READ_ONCE(sk->sk_rcvlowat), &drained, &missed);
+	take_segs(flow, &segs);
+	spin_unlock(&flow->lock);
+	list_for_each_entry_safe(seg, next, &segs, node)
+		vst_seg_free(seg);
+	if (due && flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	if (missed)
+		sk->sk_data_ready(sk);
+	if (drained && flow->state == VSP_ESTABLISHED)
+		vst_step(flow, VSP_EV_DRAINED);
+	return done || !len ? done : -EFAULT;
+}
+
+static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
+{
+	return unread(flow_of(vsk));
+}
+
+static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)
+{
+	return vsk->buffer_size;
+}
+
+#ifdef VST_HAVE_READ_SKB
+/* Bytes that go into one skb: an atomic allocation of this size may still be expected to succeed. */
+enum { READ_SKB_MAX = 16384 };
+
+/*
+ * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock. While a reader copies, the reader
+ * calls sk_data_ready() again when it is done.
+ */
+static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	struct sk_buff *skb;
+	struct vst_seg *seg;
+	bool due;
+	u32 n;
+
+	skb = alloc_skb(READ_SKB_MAX, GFP_ATOMIC);
+	if (!skb)
+		return -ENOMEM;
+	spin_lock(&flow->lock);
+	seg = list_first_entry_or_null(&flow->rx, struct vst_seg, node);
+	if (!seg || flow->rx_busy) {
+		flow->rx_missed = flow->rx_busy;
+		spin_unlock(&flow->lock);
+		kfree_skb(skb);
+		return -EAGAIN;
+	}
+	n = min_t(u32, seg->len - seg->off, READ_SKB_MAX);
+	skb_put_data(skb, seg->data + seg->off, n);
+	seg->off += n;
+	if (seg->off == seg->len)
+		list_del(&seg->node);
+	else
+		seg = NULL;
+	vsp_rxc_consume(&flow->rxc, n);
+	due = vsp_rxc_update_due(&flow->rxc, 1);
+	spin_unlock(&flow->lock);
+	if (seg)
+		vst_seg_free(seg);
+	if (due)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	return recv_actor(sk_vsock(vsk), skb);
+}
+#endif
+
+/* ---- sending ---- */
+
+/* Room for up to @len bytes; less where memory is short. *@len is what it holds. */
+static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
+{
+	struct vst_pkt *pkt;
+
+	for (;;) {
+		pkt = vst_pkt_new(flow, *len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (pkt || *len <= VST_SMALL_PKT)
+			return pkt;
+		*len = max_t(u32, *len / 2, VST_SMALL_PKT);
+	}
+}
+
+static void untake(struct vst_flow *flow, u32 bytes)
+{
+	spin_lock(&flow->lock);
+	vsp_txc_untake(&flow->txc, bytes);
+	spin_unlock(&flow->lock);
+}
+
+/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, or an error. */
+static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
+{
+	struct vst_pkt *pkt;
+	u32 granted, len;
+	size_t got;
+
+	spin_lock(&flow->lock);
+	granted = vsp_txc_take(&flow->txc, min_t(size_t, left, VSP_MAX_PAYLOAD));
+	spin_unlock(&flow->lock);
+	if (!granted)
+		return 0;
+	len = granted;
+	pkt = pkt_for(flow, &len);
+	if (!pkt) {
+		untake(flow, granted);
+		return -ENOMEM;
+	}
+	got = copy_from_iter(pkt->page ? page_address(pkt->page) : (void *)pkt->data, len, &msg->msg_iter);
+	if (got < granted)
+		untake(flow, granted - got);
+	if (!got) {
+		vst_pkt_free(pkt);
+		return -EFAULT;
+	}
+	pkt->len = got;
+	vst_send_pkt(flow, pkt);
+	return got;
+}
+
+static ssize_t vst_sock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < len) {
+		n = send_one(flow, msg, len - done);
+		if (n <= 0)
+			return done ? done : n;
+		done += n;
+	}
+	return done;
+}
+
+static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	s64 space;
+
+	spin_lock(&flow->lock);
+	space = vsp_txc_space(&flow->txc);
+	spin_unlock(&flow->lock);
+	return space;
+}
+
+#ifdef VST_HAVE_UNSENT_BYTES
+/* SIOCOUTQ: bytes that the device has not taken. Without the socket's lock on some kernels: nothing here needs it. */
+static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	ssize_t bytes;
+
+	if (!flow || !flow->link)
+		return 0;
+	flow->link->ops->reap(flow->link);
+	spin_lock(&flow->lock);
+	bytes = vsp_txc_unsent(&flow->txc);
+	spin_unlock(&flow->lock);
+	return bytes + READ_ONCE(flow->in_ring);
+}
+#endif
+
+/* ---- notifications and settings ---- */
+
+static bool vst_sock_stream_is_active(struct vsock_sock *vsk)
+{
+	return true;
+}
+
+static bool vst_sock_stream_allow(VST_ALLOW_ARGS)
+{
+	return true;
+}
+
+static bool vst_sock_dgram_allow(VST_ALLOW_ARGS)
+{
+	return false;
+}
+
+static int vst_sock_notify_poll_in(struct vsock_sock *vsk, size_t target, bool *ready)
+{
+	*ready = unread(flow_of(vsk)) >= target;
+	return 0;
+}
+
+/* A connection that is over is writable: the write will say why it is not. */
+static int vst_sock_notify_poll_out(struct vsock_sock *vsk, size_t target, bool *ready)
+{
+	struct vst_flow *flow = flow_of(vsk);
+
+	*ready = flow->state != VSP_ESTABLISHED || vst_sock_stream_has_space(vsk) > 0;
+	return 0;
+}
+
+static int vst_sock_notify_recv(struct vsock_sock *vsk, size_t target, struct vsock_transport_recv_notify_data *data)
+{
+	return 0;
+}
+
+static int vst_sock_notify_recv_post_dequeue(struct vsock_sock *vsk, size_t target, ssize_t copied, bool data_read,
+					     struct vsock_transport_recv_notify_data *data)
+{
+	return 0;
+}
+
+static int vst_sock_notify_send(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
+{
+	return 0;
+}
+
+static int vst_sock_notify_send_post_enqueue(struct vsock_sock *vsk, ssize_t written,
+					     struct vsock_transport_send_notify_data *data)
+{
+	return 0;
+}
+
+/* SO_VM_SOCKETS_BUFFER_*: our window, and the most that we keep in flight. */
+static void vst_sock_notify_buffer_size(struct vsock_sock *vsk, u64 *val)
+{
+	struct vst_flow *flow = flow_of(vsk);
+
+	*val = vsp_window_clamp(*val);
+	spin_lock(&flow->lock);
+	flow->rxc.buf_alloc = *val;
+	flow->txc.cap = *val;
+	spin_unlock(&flow->lock);
+	if (flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+}
+
+/* SO_RCVLOWAT: a reader that waits for more than the peer believes it may send needs the peer to know better. */
+static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	bool due;
+
+	if (!vst_core_sets_rcvlowat())
+		WRITE_ONCE(sk_vsock(vsk)->sk_rcvlowat, val ? : 1);
+	spin_lock(&flow->lock);
+	due = vsp_rxc_update_due(&flow->rxc, val ? : 1);
+	spin_unlock(&flow->lock);
+	if (due && flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	return 0;
+}
+
+/*
+ * A transport copies these and adds .module, .init and .get_local_cid. Operations of datagram and seqpacket sockets are
+ * absent: the core calls them only for types that the transport allows.
+ */
+const struct vsock_transport vst_sock_ops = {
+	.destruct = vst_sock_destruct,
+	.release = vst_sock_release,
+	.cancel_pkt = vst_sock_cancel_pkt,
+	.connect = vst_sock_connect,
+	.shutdown = vst_sock_shutdown,
+
+	.dgram_allow = vst_sock_dgram_allow,
+
+	.stream_dequeue = vst_sock_stream_dequeue,
+	.stream_enqueue = vst_sock_stream_enqueue,
+	.stream_has_data = vst_sock_stream_has_data,
+	.stream_has_space = vst_sock_stream_has_space,
+	.stream_rcvhiwat = vst_sock_stream_rcvhiwat,
+	.stream_is_active = vst_sock_stream_is_active,
+	.stream_allow = vst_sock_stream_allow,
+
+	.notify_poll_in = vst_sock_notify_poll_in,
+	.notify_poll_out = vst_sock_notify_poll_out,
+	.notify_recv_init = vst_sock_notify_recv,
+	.notify_recv_pre_block = vst_sock_notify_recv,
+	.notify_recv_pre_dequeue = vst_sock_notify_recv,
+	.notify_recv_post_dequeue = vst_sock_notify_recv_post_dequeue,
+	.notify_send_init = vst_sock_notify_send,
+	.notify_send_pre_block = vst_sock_notify_send,
+	.notify_send_pre_enqueue = vst_sock_notify_send,
+	.notify_send_post_enqueue = vst_sock_notify_send_post_enqueue,
+	.notify_buffer_size = vst_sock_notify_buffer_size,
+	.VST_OP_SET_RCVLOWAT = vst_sock_set_rcvlowat,
+#ifdef VST_HAVE_UNSENT_BYTES
+	.unsent_bytes = vst_sock_unsent_bytes,
+#endif
+#ifdef VST_HAVE_READ_SKB
+	.read_skb = vst_sock_read_skb,
+#endif
+};

@@ -1,0 +1,895 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * virtio.c - the guest driver: virtqueues, receive buffers, events
+ *
+ * It moves packets between the device's rings and the common part and knows nothing of connections. The receive ring is
+ * served by one work item, the transmit ring by whoever has something to send. A receive buffer is a header and one block
+ * of pages; the block is handed to the reader when it is mostly full, and used again when its payload was copied.
+ */
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_ring.h>
+#include <uapi/linux/virtio_vsock.h>
+
+#include "vst.h"
+
+enum { VQ_RX, VQ_TX, VQ_EVENT, NUM_VQS };
+
+enum {
+	EVENT_BUFFERS = 8,
+	RX_KICK_BATCH = 16,		/* buffers given back before the device is told */
+	RX_RETRY_MS = 50,		/* until buffers that could not be had are asked for again */
+	RX_BUFFER_MIN = 4096,
+	RX_BUFFER_MAX = VSP_MAX_PAYLOAD,
+};
+
+static unsigned int rx_buffer = RX_BUFFER_MAX;
+module_param(rx_buffer, uint, 0444);
+MODULE_PARM_DESC(rx_buffer, "bytes of payload in a receive buffer, a power of two from 4096 to 65536 (default 65536)");
+
+static unsigned int rx_memory = 4 << 20;
+module_param(rx_memory, uint, 0444);
+MODULE_PARM_DESC(rx_memory, "most bytes that lie in the receive ring (default 4 MiB; never fewer than two buffers)");
+
+static unsigned int tx_ring = 512 << 10;
+module_param(tx_ring, uint, 0444);
+MODULE_PARM_DESC(tx_ring, "bytes that may lie in the transmit ring, each packet counting 1 KiB more (default 512 KiB)");
+
+/* A receive buffer. Its page is NULL while it is not in the ring. */
+struct rx_buf {
+	struct vsp_wire wire;
+	struct page *page;
+	u32 order;
+};
+
+/* A header that is sent alone. One per slot of the transmit ring, so that sending one never needs memory. */
+struct tx_hdr {
+	struct vsp_wire wire;
+	struct tx_hdr *next;
+};
+
+/**
+ * struct vst_dev - the virtio device
+ * @link: what the common part sees
+ * @rx_lock: guards the receive ring, @rx_run and the buffers
+ * @rx_run: the receive ring may be used
+ * @rx_bufs: @n_rx_bufs buffers
+ * @event_lock: guards the event ring and @event_run
+ * Under link.tx_lock: @tx_hdrs, @tx_free, @tx_cost (of what lies in the ring)
+ */
+struct vst_dev {
+	struct vst_link link;
+	struct virtio_device *vdev;
+	struct virtqueue *vqs[NUM_VQS];
+	struct work_struct tx_work;
+	struct work_struct event_work;
+	struct delayed_work rx_work;
+
+	struct mutex rx_lock;
+	bool rx_run;
+	u32 n_rx_bufs;
+	struct rx_buf *rx_bufs;
+
+	struct mutex event_lock;
+	bool event_run;
+	struct virtio_vsock_event events[EVENT_BUFFERS];
+
+	struct tx_hdr *tx_hdrs;
+	u32 n_tx_hdrs;
+	struct tx_hdr *tx_free;
+	u32 tx_cost;
+
+	atomic64_t events_unknown;
+};
+
+static struct vst_side guest_side;
+static struct vst_dev __rcu *the_dev;
+static DEFINE_MUTEX(the_dev_mutex);
+static struct workqueue_struct *dev_wq;
+
+static struct vst_dev *dev_of(struct vst_link *link)
+{
+	return container_of(link, struct vst_dev, link);
+}
+
+/* ---- transmit ---- */
+
+static bool is_tx_hdr(const struct vst_dev *dev, const void *token)
+{
+	return token >= (void *)dev->tx_hdrs && token < (void *)(dev->tx_hdrs + dev->n_tx_hdrs);
+}
+
+static u32 cost_of(const struct vst_pkt *pkt)
+{
+	return pkt->len + VSP_SCHED_PACKET_COST;
+}
+
+static void put_tx_hdr(struct vst_dev *dev, struct tx_hdr *hdr)
+{
+	hdr->next = dev->tx_free;
+	dev->tx_free = hdr;
+}
+
+/* Take back what the device has used. */
+static void reap_tx(struct vst_dev *dev, struct list_head *done)
+{
+	unsigned int len;
+	void *token;
+
+	while ((token = virtqueue_get_buf(dev->vqs[VQ_TX], &len))) {
+		if (is_tx_hdr(dev, token)) {
+			dev->tx_cost -= VSP_SCHED_PACKET_COST;
+			put_tx_hdr(dev, token);
+		} else {
+			dev->tx_cost -= cost_of(token);
+			vst_pkt_done(token, done);
+		}
+	}
+}
+
+/* Room for one more packet: two descriptors, a header, and bytes; the last so that the ring does not become the queue. */
+static bool tx_has_room(const struct vst_dev *dev)
+{
+	return dev->vqs[VQ_TX]->num_free >= 2 && dev->tx_free && dev->tx_cost < tx_ring;
+}
+
+static int add_hdr(struct vst_dev *dev, const struct vsp_wire *wire)
+{
+	struct tx_hdr *hdr = dev->tx_free;
+	struct scatterlist sg;
+	int err;
+
+	hdr->wire = *wire;
+	sg_init_one(&sg, &hdr->wire, sizeof(hdr->wire));
+	err = virtqueue_add_outbuf(dev->vqs[VQ_TX], &sg, 1, hdr, GFP_ATOMIC);
+	if (err)
+		return err;
+	dev->tx_free = hdr->next;
+	dev->tx_cost += VSP_SCHED_PACKET_COST;
+	return 0;
+}
+
+static int add_pkt(struct vst_dev *dev, struct vst_pkt *pkt)
+{
+	struct scatterlist sg[2];
+	unsigned int n = 1;
+	int err;
+
+	if (pkt->page) {
+		n = 2;
+		sg_init_table(sg, 2);
+		sg_set_buf(&sg[0], &pkt->wire, sizeof(pkt->wire));
+		sg_set_page(&sg[1], pkt->page, pkt->len, 0);
+	} else {
+		sg_init_one(sg, &pkt->wire, sizeof(pkt->wire) + pkt->len);
+	}
+	err = virtqueue_add_outbuf(dev->vqs[VQ_TX], sg, n, pkt, GFP_ATOMIC);
+	if (!err)
+		dev->tx_cost += cost_of(pkt);
+	return err;
+}
+
+/* Fill the ring. A packet that the ring refuses in spite of its room means a broken device; it is dropped with it. */
+static bool fill_tx(struct vst_dev *dev, struct list_head *done)
+{
+	struct vst_out out;
+	bool added = false;
+	int err;
+
+	while (tx_has_room(dev) && vst_link_next(&dev->link, &out)) {
+		err = out.pkt ? add_pkt(dev, out.pkt) : add_hdr(dev, &out.wire);
+		if (!err)
+			added = true;
+		else if (out.pkt)
+			vst_pkt_done(out.pkt, done);
+	}
+	return added;
+}
+
+/*
+ * Ask for an interrupt: at once if something waits for room, else when most of what is in the ring was used, to free it.
+ * Returns false if the device has used more in the meantime.
+ */
+static bool want_tx_interrupt(struct vst_dev *dev)
+{
+	if (!dev->tx_cost)
+		return true;
+	if (vst_link_waiting(&dev->link))
+		return virtqueue_enable_cb(dev->vqs[VQ_TX]);
+	return virtqueue_enable_cb_delayed(dev->vqs[VQ_TX]);
+}
+
+static void dev_pump(struct vst_link *link)
+{
+	struct vst_dev *dev = dev_of(link);
+	struct virtqueue *vq;
+	bool added = false, kick = false;
+	LIST_HEAD(done);
+
+	/* dev_stop() waits for RCU before the ring goes: the notification is sent without the lock. */
+	rcu_read_lock();
+	spin_lock(&link->tx_lock);
+	if (link->up) {
+		vq = dev->vqs[VQ_TX];
+		do {
+			virtqueue_disable_cb(vq);
+			reap_tx(dev, &done);
+			added |= fill_tx(dev, &done);
+		} while (!want_tx_interrupt(dev));
+		kick = added && virtqueue_kick_prepare(vq);
+	}
+	spin_unlock(&link->tx_lock);
+	if (kick)
+		virtqueue_notify(vq);
+	rcu_read_unlock();
+	vst_pkts_free(&done);
+}
+
+static void dev_reap(struct vst_link *link)
+{
+	struct vst_dev *dev = dev_of(link);
+	LIST_HEAD(done);
+
+	spin_lock(&link->tx_lock);
+	if (link->up)
+		reap_tx(dev, &done);
+	spin_unlock(&link->tx_lock);
+	vst_pkts_free(&done);
+}
+
+static void tx_work(struct work_struct *work)
+{
+	dev_pump(&container_of(work, struct vst_dev, tx_work)->link);
+}
+
+static void tx_callback(struct virtqueue *vq)
+{
+	struct vst_dev *dev = vq->vdev->priv;
+
+	queue_work(dev_wq, &dev->tx_work);
+}
+
+/* ---- receive ---- */
+
+/* A page block for a buffer: the wanted size, or as much as there is. */
+static bool alloc_rx_page(struct vst_dev *dev, struct rx_buf *buf)
+{
+	u32 order = get_order(rx_buffer);
+	gfp_t gfp = GFP_NOIO | __GFP_NOWARN;
+
+	for (;;) {
+		buf->page = alloc_pages(order ? gfp | __GFP_COMP | __GFP_NORETRY : gfp, order);
+		if (buf->page || !order)
+			break;
+		vst_count(&dev->link, VST_STAT_RX_NO_BUFFER, 1);
+		order--;
+	}
+	buf->order = order;
+	return buf->page;
+}
+
+static bool post_rx_buf(struct vst_dev *dev, struct rx_buf *buf)
+{
+	struct scatterlist sg[2];
+
+	if (!buf->page && !alloc_rx_page(dev, buf)) {
+		vst_count(&dev->link, VST_STAT_RX_NO_BUFFER, 1);
+		return false;
+	}
+	sg_init_table(sg, 2);
+	sg_set_buf(&sg[0], &buf->wire, sizeof(buf->wire));
+	sg_set_page(&sg[1], buf->page, PAGE_SIZE << buf->order, 0);
+	if (!virtqueue_add_inbuf(dev->vqs[VQ_RX], sg, 2, buf, GFP_NOIO))
+		return true;
+	__free_pages(buf->page, buf->order);
+	buf->page = NULL;
+	return false;
+}
+
+/* Post every buffer that has no page. Returns false if some could not be had. */
+static bool refill_rx(struct vst_dev *dev)
+{
+	bool all = true;
+	u32 i;
+
+	for (i = 0; i < dev->n_rx_bufs; i++) {
+		if (!dev->rx_bufs[i].page)
+			all &= post_rx_buf(dev, &dev->rx_bufs[i]);
+	}
+	return all;
+}
+
+/* Returns false if the buffer could not be posted again. */
+static bool receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
+{
+	struct vst_payload payload = { .page = buf->page, .order = buf->order };
+	struct vsp_wire wire = buf->wire;
+	u32 room = VSP_HDR_LEN + (PAGE_SIZE << buf->order);
+
+	/* The device says how much it wrote; it cannot have written more than there was room for. */
+	vst_rx(&dev->link, &wire, min(len, room), &payload);
+	if (payload.taken)
+		buf->page = NULL;
+	return post_rx_buf(dev, buf);
+}
+
+/* Take packets until there are none, or no more may be taken now. Returns false in the latter case. */
+static bool receive(struct vst_dev *dev, bool *missing)
+{
+	struct virtqueue *vq = dev->vqs[VQ_RX];
+	unsigned int len, n = 0;
+	struct rx_buf *buf;
+
+	do {
+		virtqueue_disable_cb(vq);
+		for (;;) {
+			if (!vst_rx_ready(&dev->link))
+				return false;
+			buf = virtqueue_get_buf(vq, &len);
+			if (!buf)
+				break;
+			if (!receive_one(dev, buf, len))
+				*missing = true;
+			if (++n % RX_KICK_BATCH == 0) {
+				virtqueue_kick(vq);
+				cond_resched();
+			}
+		}
+	} while (!virtqueue_enable_cb(vq));
+	return true;
+}
+
+static void rx_work(struct work_struct *work)
+{
+	struct vst_dev *dev = container_of(work, struct vst_dev, rx_work.work);
+	bool missing = false;
+
+	mutex_lock(&dev->rx_lock);
+	if (dev->rx_run) {
+		receive(dev, &missing);
+		missing = !refill_rx(dev);
+		virtqueue_kick(dev->vqs[VQ_RX]);
+		if (missing)
+			queue_delayed_work(dev_wq, &dev->rx_work, msecs_to_jiffies(RX_RETRY_MS));
+	}
+	mutex_unlock(&dev->rx_lock);
+}
+
+static void rx_callback(struct virtqueue *vq)
+{
+	struct vst_dev *dev = vq->vdev->priv;
+
+	mod_delayed_work(dev_wq, &dev->rx_work, 0);
+}
+
+static void dev_resume_rx(struct vst_link *link)
+{
+	mod_delayed_work(dev_wq, &dev_of(link)->rx_work, 0);
+}
+
+/* ---- events ---- */
+
+static bool read_cid(struct vst_dev *dev, u32 *cid)
+{
+	__le64 raw;
+	u64 value;
+
+	dev->vdev->config->get(dev->vdev, offsetof(struct virtio_vsock_config, guest_cid), &raw, sizeof(raw));
+	value = le64_to_cpu(raw);
+	if (!vsp_guest_cid_valid(value)) {
+		dev_err(&dev->vdev->dev, "the device says that our CID is %llu, which is reserved; give the guest another\n",
+			value);
+		return false;
+	}
+	*cid = value;
+	return true;
+}
+
+static void post_event(struct vst_dev *dev, struct virtio_vsock_event *event)
+{
+	struct scatterlist sg;
+
+	sg_init_one(&sg, event, sizeof(*event));
+	virtqueue_add_inbuf(dev->vqs[VQ_EVENT], &sg, 1, event, GFP_KERNEL);
+}
+
+/* virtio 1.4 5.10.6.7, driver: fetch the CID, shut existing connections down, keep listening. */
+static void take_event(struct vst_dev *dev, const struct virtio_vsock_event *event, u32 len)
+{
+	u32 cid;
+
+	if (len < sizeof(*event) || le32_to_cpu(event->id) != VIRTIO_VSOCK_EVENT_TRANSPORT_RESET) {
+		atomic64_inc(&dev->events_unknown);
+		return;
+	}
+	if (read_cid(dev, &cid))
+		vst_link_set_cid(&dev->link, cid);
+	vst_link_reset(&dev->link);
+}
+
+static void event_work(struct work_struct *work)
+{
+	struct vst_dev *dev = container_of(work, struct vst_dev, event_work);
+	struct virtio_vsock_event *event, copy;
+	struct virtqueue *vq;
+	unsigned int len;
+
+	mutex_lock(&dev->event_lock);
+	if (dev->event_run) {
+		vq = dev->vqs[VQ_EVENT];
+		do {
+			virtqueue_disable_cb(vq);
+			while ((event = virtqueue_get_buf(vq, &len))) {
+				copy = *event;
+				/* 5.10.6.7, driver: replenish quickly so that no event is missed. */
+				post_event(dev, event);
+				virtqueue_kick(vq);
+				take_event(dev, &copy, len);
+			}
+		} while (!virtqueue_enable_cb(vq));
+	}
+	mutex_unlock(&dev->event_lock);
+}
+
+static void event_callback(struct virtqueue *vq)
+{
+	struct vst_dev *dev = vq->vdev->priv;
+
+	queue_work(dev_wq, &dev->event_work);
+}
+
+/* ---- the device's life ---- */
+
+static void dev_free(struct vst_link *link)
+{
+	struct vst_dev *dev = dev_of(link);
+
+	kvfree(dev->tx_hdrs);
+	kvfree(dev->rx_bufs);
+	kfree(dev);
+}
+
+static const struct vst_link_ops dev_link_ops = {
+	.pump = dev_pump,
+	.reap = dev_reap,
+	.resume_rx = dev_resume_rx,
+	.free = dev_free,
+};
+
+/* One header per slot, all free. */
+static int init_tx(struct vst_dev *dev)
+{
+	u32 i, n = virtqueue_get_vring_size(dev->vqs[VQ_TX]);
+
+	if (n != dev->n_tx_hdrs) {
+		kvfree(dev->tx_hdrs);
+		dev->tx_hdrs = kvcalloc(n, sizeof(*dev->tx_hdrs), GFP_KERNEL);
+		dev->n_tx_hdrs = dev->tx_hdrs ? n : 0;
+	}
+	if (!dev->tx_hdrs)
+		return -ENOMEM;
+	dev->tx_free = NULL;
+	dev->tx_cost = 0;
+	for (i = 0; i < n; i++)
+		put_tx_hdr(dev, &dev->tx_hdrs[i]);
+	return 0;
+}
+
+/* As many buffers as the ring and rx_memory allow; a buffer is two descriptors, or one with an indirect table. */
+static int init_rx(struct vst_dev *dev)
+{
+	u32 per_buf = virtio_has_feature(dev->vdev, VIRTIO_RING_F_INDIRECT_DESC) ? 1 : 2;
+	u32 n = virtqueue_get_vring_size(dev->vqs[VQ_RX]) / per_buf;
+
+	n = clamp_t(u32, rx_memory / rx_buffer, min(n, 2u), n);
+	if (!n)
+		return -EINVAL;
+	kvfree(dev->rx_bufs);
+	dev->rx_bufs = kvcalloc(n, sizeof(*dev->rx_bufs), GFP_KERNEL);
+	dev->n_rx_bufs = dev->rx_bufs ? n : 0;
+	return dev->rx_bufs ? 0 : -ENOMEM;
+}
+
+/* virtio 1.4 5.10.5: read the CID, then fill the event and receive rings. */
+static int dev_start(struct vst_dev *dev)
+{
+	struct virtqueue_info info[NUM_VQS] = {
+		[VQ_RX] = { .name = "rx", .callback = rx_callback },
+		[VQ_TX] = { .name = "tx", .callback = tx_callback },
+		[VQ_EVENT] = { .name = "event", .callback = event_callback },
+	};
+	u32 cid;
+	int err, i;
+
+	err = vst_find_vqs(dev->vdev, NUM_VQS, dev->vqs, info);
+	if (err)
+		return err;
+	err = read_cid(dev, &cid) ? init_tx(dev) : -EINVAL;
+	if (!err)
+		err = init_rx(dev);
+	if (err) {
+		dev->vdev->config->del_vqs(dev->vdev);
+		return err;
+	}
+	vst_link_set_cid(&dev->link, cid);
+	dev->link.types = vsp_types_for(dev->vdev->features & (BIT(VSP_F_STREAM) | BIT(VSP_F_NO_IMPLIED_STREAM)));
+	virtio_device_ready(dev->vdev);
+
+	mutex_lock(&dev->event_lock);
+	for (i = 0; i < EVENT_BUFFERS && dev->vqs[VQ_EVENT]->num_free; i++)
+		post_event(dev, &dev->events[i]);
+	dev->event_run = true;
+	virtqueue_kick(dev->vqs[VQ_EVENT]);
+	mutex_unlock(&dev->event_lock);
+
+	mutex_lock(&dev->rx_lock);
+	dev->rx_run = true;
+	mutex_unlock(&dev->rx_lock);
+	mod_delayed_work(dev_wq, &dev->rx_work, 0);
+	vst_link_up(&dev->link);
+	return 0;
+}
+
+static void detach_rx(struct vst_dev *dev)
+{
+	u32 i;
+
+	while (virtqueue_detach_unused_buf(dev->vqs[VQ_RX]))
+		;
+	for (i = 0; i < dev->n_rx_bufs; i++) {
+		if (dev->rx_bufs[i].page)
+			__free_pages(dev->rx_bufs[i].page, dev->rx_bufs[i].order);
+		dev->rx_bufs[i].page = NULL;
+	}
+}
+
+static void detach_tx(struct vst_dev *dev)
+{
+	LIST_HEAD(done);
+	void *token;
+
+	spin_lock(&dev->link.tx_lock);
+	reap_tx(dev, &done);
+	while ((token = virtqueue_detach_unused_buf(dev->vqs[VQ_TX]))) {
+		if (!is_tx_hdr(dev, token))
+			vst_pkt_done(token, &done);
+	}
+	spin_unlock(&dev->link.tx_lock);
+	vst_pkts_free(&done);
+}
+
+/* The reverse of dev_start(). Every connection ends; nobody uses the rings afterwards. */
+static void dev_stop(struct vst_dev *dev)
+{
+	vst_link_down(&dev->link);
+	/* Whoever saw the link up has sent its notification after this. */
+	synchronize_rcu();
+	mutex_lock(&dev->rx_lock);
+	dev->rx_run = false;
+	mutex_unlock(&dev->rx_lock);
+	mutex_lock(&dev->event_lock);
+	dev->event_run = false;
+	mutex_unlock(&dev->event_lock);
+	vst_link_reset(&dev->link);
+	virtio_reset_device(dev->vdev);
+	detach_rx(dev);
+	detach_tx(dev);
+	dev->vdev->config->del_vqs(dev->vdev);
+	cancel_work_sync(&dev->tx_work);
+	cancel_work_sync(&dev->event_work);
+	cancel_delayed_work_sync(&dev->rx_work);
+}
+
+static struct vst_dev *dev_new(struct virtio_device *vdev)
+{
+	struct vst_dev *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+
+	if (!dev)
+		return NULL;
+	vst_link_init(&dev->link, &guest_side, &dev_link_ops, VSP_CID_ANY);
+	dev->vdev = vdev;
+	mutex_init(&dev->rx_lock);
+	mutex_init(&dev->event_lock);
+	INIT_WORK(&dev->tx_work, tx_work);
+	INIT_WORK(&dev->event_work, event_work);
+	INIT_DELAYED_WORK(&dev->rx_work, rx_work);
+	return dev;
+}
+
+static int publish(struct vst_dev *dev)
+{
+	int err;
+
+	err = dev_start(dev);
+	if (!err)
+		rcu_assign_pointer(the_dev, dev);
+	return err;
+}
+
+static int vst_probe(struct virtio_device *vdev)
+{
+	struct vst_dev *dev;
+	int err = -EBUSY;
+
+	mutex_lock(&the_dev_mutex);
+	if (rcu_access_pointer(the_dev)) {
+		dev_err(&vdev->dev, "a guest has one vsock device; remove the other one first\n");
+		goto out;
+	}
+	err = -ENOMEM;
+	dev = dev_new(vdev);
+	if (!dev)
+		goto out;
+	vdev->priv = dev;
+	err = publish(dev);
+	if (err) {
+		vdev->priv = NULL;
+		vst_link_put(&dev->link);
+	}
+out:
+	mutex_unlock(&the_dev_mutex);
+	return err;
+}
+
+static void unpublish(struct vst_dev *dev)
+{
+	rcu_assign_pointer(the_dev, NULL);
+	synchronize_rcu();
+	dev_stop(dev);
+}
+
+static void vst_remove(struct virtio_device *vdev)
+{
+	struct vst_dev *dev = vdev->priv;
+
+	mutex_lock(&the_dev_mutex);
+	unpublish(dev);
+	mutex_unlock(&the_dev_mutex);
+	vdev->priv = NULL;
+	vst_link_put(&dev->link);
+}
+
+#ifdef CONFIG_PM_SLEEP
+static int vst_freeze(struct virtio_device *vdev)
+{
+	mutex_lock(&the_dev_mutex);
+	unpublish(vdev->priv);
+	mutex_unlock(&the_dev_mutex);
+	return 0;
+}
+
+static int vst_restore(struct virtio_device *vdev)
+{
+	int err;
+
+	mutex_lock(&the_dev_mutex);
+	err = publish(vdev->priv);
+	mutex_unlock(&the_dev_mutex);
+	return err;
+}
+#endif
+
+/* ---- the transport ---- */
+
+static struct vst_link *route(u32 remote_cid)
+{
+	struct vst_link *link = NULL;
+	struct vst_dev *dev;
+
+	rcu_read_lock();
+	dev = rcu_dereference(the_dev);
+	if (dev && vst_link_tryget(&dev->link))
+		link = &dev->link;
+	rcu_read_unlock();
+	return link;
+}
+
+static u32 get_local_cid(void)
+{
+	u32 cid = VMADDR_CID_ANY;
+	struct vst_dev *dev;
+
+	rcu_read_lock();
+	dev = rcu_dereference(the_dev);
+	if (dev)
+		cid = READ_ONCE(dev->link.local_cid);
+	rcu_read_unlock();
+	return cid;
+}
+
+static int guest_init(struct vsock_sock *vsk, struct vsock_sock *psk)
+{
+	return vst_sock_init(&guest_side, vsk, psk);
+}
+
+/* Seqpacket sockets are refused until the driver carries them. */
+static bool guest_seqpacket_allow(VST_ALLOW_CID_ARGS)
+{
+	return false;
+}
+
+/* A device that has negotiated sockets, but not streams, is possible: virtio 1.4 5.10.3.1. */
+static bool guest_stream_allow(VST_ALLOW_ARGS)
+{
+	bool allow = true;
+	struct vst_dev *dev;
+
+	rcu_read_lock();
+	dev = rcu_dereference(the_dev);
+	if (dev)
+		allow = dev->link.types & VSP_TYPES(VSP_TYPE_STREAM);
+	rcu_read_unlock();
+	return allow;
+}
+
+/* ---- counters: /sys/bus/virtio/devices/virtioN/{vsock,vsock_rejects}/ ---- */
+
+static struct vst_dev *dev_of_device(struct device *device)
+{
+	return dev_to_virtio(device)->priv;
+}
+
+static ssize_t show_counter(struct device *device, struct device_attribute *attr, char *buf)
+{
+	struct vst_link *link = &dev_of_device(device)->link;
+	unsigned long i = (unsigned long)container_of(attr, struct dev_ext_attribute, attr)->var;
+	bool is_reject = i >= NUM_VST_STATS;
+
+	return sysfs_emit(buf, "%lld\n",
+			  atomic64_read(is_reject ? &link->rejects[i - NUM_VST_STATS] : &link->stats[i]));
+}
+
+static ssize_t events_unknown_show(struct device *device, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%lld\n", atomic64_read(&dev_of_device(device)->events_unknown));
+}
+static DEVICE_ATTR_RO(events_unknown);
+
+static ssize_t guest_cid_show(struct device *device, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", dev_of_device(device)->link.local_cid);
+}
+static DEVICE_ATTR_RO(guest_cid);
+
+static ssize_t rx_buffer_bytes_show(struct device *device, struct device_attribute *attr, char *buf)
+{
+	struct vst_dev *dev = dev_of_device(device);
+	unsigned long bytes = 0;
+	u32 i;
+
+	mutex_lock(&dev->rx_lock);
+	for (i = 0; i < dev->n_rx_bufs; i++)
+		bytes += dev->rx_bufs[i].page ? PAGE_SIZE << dev->rx_bufs[i].order : 0;
+	mutex_unlock(&dev->rx_lock);
+	return sysfs_emit(buf, "%lu\n", bytes);
+}
+static DEVICE_ATTR_RO(rx_buffer_bytes);
+
+enum { OTHER_ATTRS = 3 };
+
+static struct dev_ext_attribute counter_attrs[NUM_VST_STATS + NUM_VSP_REJECTS];
+static struct attribute *stat_list[NUM_VST_STATS + OTHER_ATTRS + 1];
+static struct attribute *reject_list[NUM_VSP_REJECTS];	/* VSP_OK is none; the last is NULL */
+
+static const struct attribute_group stat_group = { .name = "vsock", .attrs = stat_list };
+static const struct attribute_group reject_group = { .name = "vsock_rejects", .attrs = reject_list };
+static const struct attribute_group *dev_groups[] = { &stat_group, &reject_group, NULL };
+
+static struct attribute *name_counter(unsigned long i, const char *name)
+{
+	struct dev_ext_attribute *a = &counter_attrs[i];
+
+	sysfs_attr_init(&a->attr.attr);
+	a->attr.attr.name = name;
+	a->attr.attr.mode = 0444;
+	a->attr.show = show_counter;
+	a->var = (void *)i;
+	return &a->attr.attr;
+}
+
+static void name_counters(void)
+{
+	unsigned long i;
+
+	for (i = 0; i < NUM_VST_STATS; i++)
+		stat_list[i] = name_counter(i, vst_stat_name(i));
+	stat_list[i++] = &dev_attr_events_unknown.attr;
+	stat_list[i++] = &dev_attr_guest_cid.attr;
+	stat_list[i++] = &dev_attr_rx_buffer_bytes.attr;
+	for (i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++)
+		reject_list[i - 1] = name_counter(NUM_VST_STATS + i, vsp_reject_name(i));
+}
+
+/* ---- the module ---- */
+
+static const struct virtio_device_id id_table[] = {
+	{ VIRTIO_ID_VSOCK, VIRTIO_DEV_ANY_ID },
+	{ 0 },
+};
+
+/* virtio 1.4 5.10.3, driver: NO_IMPLIED_STREAM should be accepted. */
+static const unsigned int features[] = { VSP_F_STREAM, VSP_F_NO_IMPLIED_STREAM };
+
+static struct virtio_driver vst_driver = {
+	.feature_table = features,
+	.feature_table_size = ARRAY_SIZE(features),
+	.driver.name = KBUILD_MODNAME,
+	.driver.owner = THIS_MODULE,
+	.driver.dev_groups = dev_groups,
+	.id_table = id_table,
+	.probe = vst_probe,
+	.remove = vst_remove,
+#ifdef CONFIG_PM_SLEEP
+	.freeze = vst_freeze,
+	.restore = vst_restore,
+#endif
+};
+
+static int check_params(void)
+{
+	if (!is_power_of_2(rx_buffer) || rx_buffer < RX_BUFFER_MIN || rx_buffer > RX_BUFFER_MAX) {
+		pr_err(KBUILD_MODNAME ": rx_buffer=%u: give a power of two from %u to %u\n", rx_buffer, RX_BUFFER_MIN,
+		       RX_BUFFER_MAX);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int __init vst_virtio_init(void)
+{
+	int err = check_params();
+
+	if (err)
+		return err;
+	name_counters();
+	dev_wq = alloc_workqueue("virtio_vsock", WQ_HIGHPRI, 0);
+	if (!dev_wq)
+		return -ENOMEM;
+	err = vst_side_init(&guest_side);
+	if (err)
+		goto destroy_wq;
+	guest_side.route = route;
+	guest_side.ops = vst_sock_ops;
+	guest_side.ops.module = THIS_MODULE;
+	guest_side.ops.init = guest_init;
+	guest_side.ops.get_local_cid = get_local_cid;
+	guest_side.ops.stream_allow = guest_stream_allow;
+	guest_side.ops.seqpacket_allow = guest_seqpacket_allow;
+	err = vsock_core_register(&guest_side.ops, VSOCK_TRANSPORT_F_G2H);
+	if (err)
+		goto exit_side;
+	err = register_virtio_driver(&vst_driver);
+	if (err)
+		goto unregister_core;
+	return 0;
+
+unregister_core:
+	vsock_core_unregister(&guest_side.ops);
+exit_side:
+	vst_side_exit(&guest_side);
+destroy_wq:
+	destroy_workqueue(dev_wq);
+	return err;
+}
+
+static void __exit vst_virtio_exit(void)
+{
+	unregister_virtio_driver(&vst_driver);
+	vsock_core_unregister(&guest_side.ops);
+	vst_side_exit(&guest_side);
+	destroy_workqueue(dev_wq);
+}
+
+module_init(vst_virtio_init);
+module_exit(vst_virtio_exit);
+
+MODULE_DEVICE_TABLE(virtio, id_table);
+MODULE_DESCRIPTION("Sluice: virtio-vsock guest driver");
+MODULE_LICENSE("GPL");
+MODULE_VERSION("0.1");
+MODULE_SOFTDEP("post: vsock_loopback");

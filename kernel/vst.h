@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * vst.h - the kernel shell around the rules: what vst_common.ko offers to the guest driver and to the host device
+ *
+ * Three objects, each reference-counted:
+ *
+ *   vst_side  one vsock transport (guest-to-host, host-to-guest): the operations it registered and its table of flows;
+ *   vst_link  one device or one guest: what is to be sent to it, in what order, and what it was refused;
+ *   vst_flow  one connection: ledgers, received bytes, packets to send, events that its socket has not seen.
+ *
+ * A flow outlives its socket's interest in it, so that the worker that receives never needs the socket's lock; see
+ * docs/LOCKING.md. What a peer may do is decided in proto/, never here.
+ */
+#ifndef VST_H
+#define VST_H
+
+#include <linux/list.h>
+#include <linux/refcount.h>
+#include <linux/rhashtable.h>
+#include <linux/skbuff.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <net/af_vsock.h>
+#include <net/sock.h>
+
+#include "proto/budget.h"
+#include "proto/conn.h"
+#include "proto/credit.h"
+#include "proto/names.h"
+#include "proto/sched.h"
+#include "proto/wire.h"
+
+enum {
+	VST_INBOX_MAX = 64,		/* requests that wait for one listener's lock */
+	VST_INBOXES_MAX = 1024,		/* listeners with requests waiting, per link */
+	VST_CLOSE_TIMEOUT_MS = 8000,	/* from close() to the reset that ends waiting for the peer's: as in-tree */
+	VST_COPY_MAX = 4096,		/* payload up to this many bytes is copied out of the receive buffer */
+	VST_SMALL_PKT = 4096,		/* payload up to this many bytes lies behind its header, in one allocation */
+};
+
+struct vst_link;
+struct vst_flow;
+struct vst_side;
+
+/* What connections are found by. Both addresses, because a guest's siblings and, on a host, its guests all have ports. */
+struct vst_key {
+	struct vsp_addr local;
+	struct vsp_addr remote;
+	u32 type;
+};
+
+/**
+ * struct vst_seg - bytes that arrived and wait for the reader
+ * @node: in vst_flow.rx
+ * @page: where the bytes lie, or NULL if they lie in @room
+ * @order: of @page
+ * @off: bytes that the reader has taken
+ * @len: bytes that arrived, those it has taken included
+ * @cap: bytes that fit
+ * @data: the first byte
+ *
+ * Memory is at most twice the payload: bytes that were copied fill a segment before the next begins, and a receive buffer
+ * is handed over only if it is at least half full.
+ */
+struct vst_seg {
+	struct list_head node;
+	struct page *page;
+	u32 order;
+	u32 off;
+	u32 len;
+	u32 cap;
+	u8 *data;
+	u8 room[];
+};
+
+/**
+ * struct vst_pkt - payload on its way to the peer
+ * @node: in vst_flow.tx, or in a list of packets to free
+ * @flow: whose it is; a reference
+ * @page: payload of more than VST_SMALL_PKT bytes, or NULL: then it follows @wire
+ * @order: of @page
+ * @len: bytes of payload
+ * @flags: the header's
+ * @wire: the header, filled in when the packet goes to the ring
+ */
+struct vst_pkt {
+	struct list_head node;
+	struct vst_flow *flow;
+	struct page *page;
+	u32 order;
+	u32 len;
+	u32 flags;
+	struct vsp_wire wire;
+	u8 data[];
+};
+
+/* What vst_link_next() hands to the ring: a packet, or a header alone. */
+struct vst_out {
+	struct vst_pkt *pkt;	/* the callee's from now on; NULL for a header alone */
+	struct vsp_wire wire;	/* the header, if @pkt is NULL */
+};
+
+/* Headers that a flow owes its peer. They are flags until they are sent, so they cost no memory. */
+enum vst_ctl {
+	VST_CTL_REQUEST = 1 << 0,
+	VST_CTL_RESPONSE = 1 << 1,
+	VST_CTL_CREDIT_UPDATE = 1 << 2,
+	VST_CTL_CREDIT_REQUEST = 1 << 3,
+	VST_CTL_SHUTDOWN = 1 << 4,	/* after the packets that wait */
+	VST_CTL_RST = 1 << 5,		/* instead of everything that waits */
+};
+
+/* Bits of vst_flow.bits: what happened that the socket has to be told with its lock held. They are set once. */
+enum vst_bit {
+	VST_BIT_BELL,		/* the doorbell lies on the socket's backlog */
+	VST_BIT_RESPONSE,
+	VST_BIT_SHUTDOWN,
+	VST_BIT_RST,
+	VST_BIT_VIOLATION,
+	VST_BIT_REPLACED,	/* the peer asked for a new connection with this address */
+	VST_BIT_GONE,
+};
+
+/**
+ * struct vst_flow - one connection
+ * @ref: the socket, the table, the scheduler and each packet hold one each
+ * @side: the transport it belongs to
+ * @link: the device it runs over, a reference; set once, before the flow is in the table
+ * @key: its address; set with @link
+ * @hash: in vst_side.flows
+ * @on_link: in vst_link.flows, under vst_link.flows_lock
+ * @bits: enum vst_bit, atomic
+ *
+ * With the socket owned:
+ * @state: the connection's state; written by vst_step() only
+ * @shut: VSP_SHUTDOWN_* that we have announced
+ * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
+ * @close_armed: it is
+ * @released: close() was called; the socket lives on for the peer's answer
+ * @core_backlog_rcv: what the core had installed
+ * @bell: the skb that stands for "look at @bits"
+ *
+ * Under @lock:
+ * @sk: the socket, no reference; NULL once it is gone
+ * @txc: what we may send
+ * @rxc: what we may be sent
+ * @rx: segments to read. The receiver appends to the last; only the owner of the socket takes any away
+ * @rx_busy: a reader copies from @rx without @lock
+ * @rx_missed: read_skb() was turned away by @rx_busy
+ * @hints: the peer's VSP_SHUTDOWN_*, permanent
+ * @open: payload may arrive
+ * @closing: close() was called; payload is discarded
+ * @over: the receiver saw the end; the flow leaves the table
+ *
+ * Under vst_link.tx_lock:
+ * @sched: its turn
+ * @tx: packets to send
+ * @ctl: enum vst_ctl
+ * @in_ring: bytes that the ring holds
+ * @ctl_shut: hints for VST_CTL_SHUTDOWN
+ * @mute: nothing more is queued; see vst_tx_end()
+ */
+struct vst_flow {
+	refcount_t ref;
+	struct vst_side *side;
+	struct vst_link *link;
+	struct vst_key key;
+	struct rhash_head hash;
+	struct list_head on_link;
+	struct rcu_head rcu;
+	unsigned long bits;
+
+	enum vsp_state state;
+	u32 shut;
+	struct delayed_work close_timer;
+	bool close_armed;
+	bool released;
+	int (*core_backlog_rcv)(struct sock *sk, struct sk_buff *skb);
+	struct sk_buff *bell;
+
+	spinlock_t lock;
+	struct sock *sk;
+	struct vsp_txc txc;
+	struct vsp_rxc rxc;
+	struct list_head rx;
+	bool rx_busy;
+	bool rx_missed;
+	bool open;
+	bool closing;
+	bool over;
+	u32 hints;
+
+	struct vsp_flow sched;
+	struct list_head tx;
+	u32 ctl;
+	u32 ctl_shut;
+	u32 in_ring;
+	bool mute;
+};
+
+/* One transport. Static in the module that registers it. */
+struct vst_side {
+	struct vsock_transport ops;
+	struct rhashtable flows;
+	struct workqueue_struct *accept_wq;
+	/* The link that leads to @remote_cid, with a reference, or NULL: no device there. Must not sleep. */
+	struct vst_link *(*route)(u32 remote_cid);
+};
+
+/* What a link needs of the driver behind it. */
+struct vst_link_ops {
+	/* Move what waits to the ring, as far as it has room. Called without locks; may not sleep. */
+	void (*pump)(struct vst_link *link);
+	/* Take back what the device has used; like pump() otherwise. */
+	void (*reap)(struct vst_link *link);
+	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
+	void (*resume_rx)(struct vst_link *link);
+	/* Free the driver's structure. Called once, when the last reference went. */
+	void (*free)(struct vst_link *link);
+};
+
+/* Counters of a link that are not reject reasons. */
+enum vst_stat {
+	VST_STAT_RX_PACKETS,
+	VST_STAT_RX_BYTES,
+	VST_STAT_RX_COPIED,	/* packets whose payload was copied out of the receive buffer */
+	VST_STAT_RX_HANDED,	/* packets whose receive buffer went to the reader */
+	VST_STAT_RX_NO_BUFFER,	/* receive buffers of the wanted size that could not be had */
+	VST_STAT_TX_PACKETS,
+	VST_STAT_TX_BYTES,
+	VST_STAT_REPLIES,	/* resets sent for packets without a connection */
+	VST_STAT_CONNECTIONS,	/* connections begun, both directions */
+	VST_STAT_RESETS,	/* connections that ended with an error */
+	NUM_VST_STATS,
+};
+
+/**
+ * struct vst_link - one device, or one guest
+ * @ref: the driver and each flow hold one
+ * @side: its transport
+ * @ops: its driver
+ * @local_cid: our CID on it; changes with a transport reset only
+ * @peer_cid: the only CID at its other end, or VSP_CID_ANY where the peer forwards for others
+ * @types: VSP_TYPES() that were negotiated
+ *
+ * Under @tx_lock:
+ * @sched: flows with something to send
+ * @budget: replies that wait, in @replies from @reply_head on
+ * @up: the ring may be used
+ *
+ * @flows_lock: guards @flows, every flow in the table
+ * @inbox_lock: guards @inboxes, requests on their way to listeners, and @n_inboxes
+ */
+struct vst_link {
+	refcount_t ref;
+	struct vst_side *side;
+	const struct vst_link_ops *ops;
+	u32 local_cid;
+	u32 peer_cid;
+	u32 types;
+
+	spinlock_t tx_lock;
+	struct vsp_sched sched;
+	struct vsp_budget budget;
+	u32 reply_head;
+	struct vsp_hdr replies[VSP_REPLIES_DEFAULT];
+	bool up;
+
+	spinlock_t flows_lock;
+	struct list_head flows;
+
+	spinlock_t inbox_lock;
+	struct list_head inboxes;
+	u32 n_inboxes;
+
+	atomic64_t rejects[NUM_VSP_REJECTS];
+	atomic64_t stats[NUM_VST_STATS];
+};
+
+/* main.c: objects alive, for tests and for the curious: /sys/module/vst_common/parameters/live_* */
+extern atomic_t vst_live_flows;
+extern atomic_t vst_live_pkts;
+extern atomic_t vst_live_segs;
+extern atomic_t vst_live_links;
+
+/* flow.c: birth, death and table */
+struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk);
+void vst_flow_get(struct vst_flow *flow);
+void vst_flow_put(struct vst_flow *flow);
+int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key);
+void vst_flow_forget(struct vst_flow *flow);
+struct vst_flow *vst_flow_find(struct vst_side *side, const struct vst_key *key);
+struct sock *vst_flow_sock(struct vst_flow *flow);
+void vst_flow_purge_rx(struct vst_flow *flow);
+int vst_side_init(struct vst_side *side);
+void vst_side_exit(struct vst_side *side);
+
+/* link.c */
+void vst_link_init(struct vst_link *link, struct vst_side *side, const struct vst_link_ops *ops, u32 local_cid);
+bool vst_link_tryget(struct vst_link *link);
+void vst_link_put(struct vst_link *link);
+void vst_link_up(struct vst_link *link);
+void vst_link_down(struct vst_link *link);
+void vst_link_reset(struct vst_link *link);
+void vst_link_set_cid(struct vst_link *link, u32 cid);
+void vst_link_reject(struct vst_link *link, enum vsp_reject why);
+const char *vst_stat_name(u32 stat);
+
+static inline void vst_count(struct vst_link *link, enum vst_stat stat, u64 n)
+{
+	atomic64_add(n, &link->stats[stat]);
+}
+
+/* pkt.c: payload in both directions */
+struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp);
+void vst_pkt_free(struct vst_pkt *pkt);
+struct vst_seg *vst_seg_new(u32 len, gfp_t gfp);
+struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t gfp);
+void vst_seg_free(struct vst_seg *seg);
+
+/* tx.c */
+bool vst_link_next(struct vst_link *link, struct vst_out *out);
+bool vst_link_waiting(const struct vst_link *link);
+void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done);
+void vst_pkts_free(struct list_head *done);
+void vst_reply(struct vst_link *link, const struct vsp_hdr *to);
+void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
+void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt);
+void vst_tx_end(struct vst_flow *flow, bool rst);
+void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
+
+/**
+ * struct vst_payload - payload in a receive buffer
+ * @page: the buffer's page; the callee takes it over by setting @taken
+ * @order: of @page
+ * @len: bytes of payload
+ * @taken: out: the page belongs to a flow now
+ */
+struct vst_payload {
+	struct page *page;
+	u32 order;
+	u32 len;
+	bool taken;
+};
+
+/* rx.c */
+bool vst_rx_ready(struct vst_link *link);
+void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload);
+
+/* listen.c */
+enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr);
+bool vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
+
+/* sock.c */
+extern const struct vsock_transport vst_sock_ops;
+int vst_sock_init(struct vst_side *side, struct vsock_sock *vsk, struct vsock_sock *psk);
+void vst_step(struct vst_flow *flow, enum vsp_event event);
+void vst_ring_bell(struct vst_flow *flow, struct sock *sk);
+
+#endif
