@@ -245,7 +245,7 @@ class Kernel:
                 if not apt.show(meta):
                     raise Failure(f"{'+'.join(suites)} has no {meta}")
                 image = next(p for p in apt.closure(meta, r"linux-image-\d") if p != meta)
-                packages = apt.closure(image, r"linux-(binary|modules)-\d")
+                packages = apt.closure(image, r"linux-(binary|modules|base)-\d")
             except Failure as failure:
                 reasons.append(str(failure))
                 continue
@@ -297,10 +297,15 @@ class Kernel:
             tree.rename(self.dir / part)
 
     def _arrange_image(self, tree):
-        (tree / f"boot/vmlinuz-{self.release}").rename(tree / "vmlinuz")
         if not (tree / "lib/modules").is_dir():
             (tree / "lib").mkdir(exist_ok=True)
             (tree / "usr/lib/modules").rename(tree / "lib/modules")
+        # Newer packages have the image among the modules.
+        places = [tree / f"boot/vmlinuz-{self.release}", tree / f"lib/modules/{self.release}/vmlinuz"]
+        image = next((p for p in places if p.is_file()), None)
+        if not image:
+            raise Failure(f"the packages of kernel {self.name} hold no vmlinuz where it used to be; teach _arrange_image")
+        image.rename(tree / "vmlinuz")
         for waste in ("usr", "boot", "etc"):
             shutil.rmtree(tree / waste, ignore_errors=True)
         # The package leaves this to its postinst; without it nobody knows which module needs which.

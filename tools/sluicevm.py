@@ -494,6 +494,7 @@ class VM:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.console = self.log_dir / f"{name}.console.log"
         self.nonce = secrets.token_hex(12)
+        self.keep_logs = False
         self.process = self.qmp = self.command_channel = self.script_channel = None
 
     # Making it
@@ -579,9 +580,8 @@ class VM:
             self.command_channel.wait_hello(deadline)
             self.script_channel.wait_hello(deadline)
         except (TimeoutError, OSError) as error:
-            self.kill()
             what = f"did not come up within {self.boot_timeout} s" if isinstance(error, TimeoutError) else "died at boot"
-            raise Failure(f"{self.name}: {what}\n{self._tail()}") from None
+            raise self._killed(f"{self.name}: {what}\n") from None
         except BaseException:
             self.kill()
             raise
@@ -595,19 +595,23 @@ class VM:
         wait_for(there, 30, f"QEMU's socket {path.name}")
 
     def _tail(self):
+        self.keep_logs = True
         lines = self.console.read_text(errors="replace").splitlines()[-25:]
         return f"last lines of {self.console}:\n    " + "\n    ".join(lines)
+
+    def _killed(self, message):
+        """End the VM; what to raise about it."""
+        failure = Failure(message + self._tail())
+        self.kill()
+        return failure
 
     def _run(self, channel, command, timeout, sink):
         try:
             return channel.run(command, timeout, sink)
         except TimeoutError as error:
-            self.kill()
-            raise Failure(f"{self.name}: no answer within {timeout} s to: {command}\n"
-                          f"{error}\n{self._tail()}") from None
+            raise self._killed(f"{self.name}: no answer within {timeout} s to: {command}\n{error}\n") from None
         except ConnectionError as error:
-            self.kill()
-            raise Failure(f"{self.name}: the guest died during: {command}\n{error}\n{self._tail()}") from None
+            raise self._killed(f"{self.name}: the guest died during: {command}\n{error}\n") from None
 
     def run(self, command, timeout=60, sink=None):
         """(exit status, output) of a shell command, on the command port."""
@@ -664,8 +668,9 @@ class VM:
         except (subprocess.TimeoutExpired, OSError):
             raise Failure(f"{self.name}: the guest did not power off within {timeout} s\n{self._tail()}") from None
         finally:
+            problems = self.problems()
+            self.keep_logs = self.keep_logs or bool(problems)
             self.kill()
-        problems = self.problems()
         if problems:
             raise Failure(f"{self.name}: the kernel complained (all of it: {self.console}):\n    " + "\n    ".join(problems[:20]))
 
@@ -680,13 +685,10 @@ class VM:
         for end in (self.qmp, self.command_channel, self.script_channel):
             if end:
                 end.close()
-        if self.log_dir == self.dir:
-            kept = Path(tempfile.gettempdir()) / f"{self.dir.name}.console.log"
-            if self.console.exists() and self.problems():
-                shutil.copy(self.console, kept)
         for path in ("initramfs", "qmp", "command", "script"):
             (self.dir / path).unlink(missing_ok=True)
-        if self.log_dir != self.dir:
+        # Without a log directory the logs stay only where a message refers to them.
+        if self.log_dir != self.dir or not self.keep_logs:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):
