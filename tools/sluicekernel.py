@@ -66,7 +66,8 @@ def one_line_entries(text):
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[(?P<opts>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<comps>.*)", line)
         if match:
-            yield match["uri"], match["suite"], match["comps"].split("#")[0].split(), "trusted=yes" in (match["opts"] or "")
+            components = match["comps"].split("#")[0].split()
+            yield match["uri"], match["suite"], components, "trusted=yes" in (match["opts"] or "")
 
 
 def deb822_entries(text):
@@ -91,7 +92,7 @@ def machine_mirrors():
             continue
         entries += (deb822_entries if path.suffix == ".sources" else one_line_entries)(path.read_text())
     archive, security = {}, {}
-    suite_name = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|oldstable|testing|unstable)(-[a-z-]+)?(/updates)?")
+    suite_name = re.compile(r"(bullseye|bookworm|trixie|forky|sid|(old)?stable|testing|unstable)(-[a-z-]+)?(/updates)?")
     for uri, suite, components, trusted in entries:
         if "main" in components and suite_name.fullmatch(suite):
             (security if "security" in suite else archive)[uri.rstrip("/")] = trusted
@@ -304,7 +305,7 @@ class Kernel:
         places = [tree / f"boot/vmlinuz-{self.release}", tree / f"lib/modules/{self.release}/vmlinuz"]
         image = next((p for p in places if p.is_file()), None)
         if not image:
-            raise Failure(f"the packages of kernel {self.name} hold no vmlinuz where it used to be; teach _arrange_image")
+            raise Failure(f"kernel {self.name} has its vmlinuz at none of: {', '.join(map(str, places))}")
         image.rename(tree / "vmlinuz")
         for waste in ("usr", "boot", "etc"):
             shutil.rmtree(tree / waste, ignore_errors=True)
@@ -320,7 +321,7 @@ class Kernel:
                 if target.startswith("/usr/"):
                     path.unlink()
                     path.symlink_to(f"{final}{target}")
-        for makefile in [*tree.glob("usr/src/linux-headers-*/Makefile"), *tree.glob("usr/src/linux-headers-*/.kernel*")]:
+        for makefile in tree.glob("usr/src/linux-headers-*/Makefile"):
             text = makefile.read_text()
             makefile.write_text(re.sub(r"(?<![\w./])/usr/(src|lib)/linux-", rf"{final}/usr/\1/linux-", text))
 

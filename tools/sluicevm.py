@@ -47,8 +47,9 @@ HARMLESS = [r"\bRAS\b.*WARNING", r"lockdep is turned off"]
 
 # What every module tree contains, as far as the kernel has it; only some of it is loaded at boot.
 MODULES = [
-    "virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "vsock", "vmw_vsock_virtio_transport", "vsock_loopback",
-    "vsock_diag", "vsockmon", "vhost_vsock", "9p", "9pnet_virtio", "tun", "overlay", "virtio_balloon", "unix_diag",
+    "virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "vsock", "vmw_vsock_virtio_transport",
+    "vsock_loopback", "vsock_diag", "vsockmon", "vhost_vsock", "9p", "9pnet_virtio", "tun", "overlay",
+    "virtio_balloon", "unix_diag",
 ]
 STOCK_DRIVER = "vmw_vsock_virtio_transport"
 
@@ -87,8 +88,14 @@ if [ -n "$SHARE_ROOT" ]; then
 fi
 
 serve() { # PORT: answer requests until the other end closes
-    for sysfs in /sys/class/virtio-ports/*; do
-        [ "$(cat $sysfs/name)" = "org.sluice.$1" ] && device=/dev/${sysfs##*/}
+    device= tries=0
+    until [ -n "$device" ]; do    # ports appear one by one, some time after the driver
+        for sysfs in /sys/class/virtio-ports/*; do
+            [ "$(cat $sysfs/name 2>/dev/null)" = "org.sluice.$1" ] && device=/dev/${sysfs##*/}
+        done
+        tries=$((tries + 1))
+        [ $tries -lt 3000 ] || { failed "no port $1"; poweroff -f; }
+        [ -n "$device" ] || usleep 20000
     done
     exec 3<>"$device"
     n=0
@@ -116,7 +123,8 @@ serve script
 VSOCK_DRIVER = r"""#!/bin/sh
 # vsock-driver ours|stock|none: remove the guest driver that is loaded, and insert the other one.
 tree=/lib/modules/$(uname -r)
-for module in vmw_vsock_virtio_transport vst_common vsock_diag vsock_loopback vmw_vsock_virtio_transport_common vsock; do
+for module in vmw_vsock_virtio_transport vst_common vsock_diag vsock_loopback vmw_vsock_virtio_transport_common \
+    vsock; do
     [ ! -d /sys/module/$module ] || rmmod $module || exit 1
 done
 case $1 in
@@ -134,6 +142,10 @@ esac
 
 
 # --- the initramfs -----------------------------------------------------------------------------------------------
+
+class Timeout(Failure):
+    """A command in the guest did not end in time; the guest has been killed."""
+
 
 class Cpio:
     """An archive in the format that the kernel unpacks. Archives may be concatenated; later ones win."""
@@ -580,7 +592,8 @@ class VM:
             self.command_channel.wait_hello(deadline)
             self.script_channel.wait_hello(deadline)
         except (TimeoutError, OSError) as error:
-            what = f"did not come up within {self.boot_timeout} s" if isinstance(error, TimeoutError) else "died at boot"
+            late = isinstance(error, TimeoutError)
+            what = f"did not come up within {self.boot_timeout} s" if late else "died at boot"
             raise self._killed(f"{self.name}: {what}\n") from None
         except BaseException:
             self.kill()
@@ -597,7 +610,9 @@ class VM:
     def _tail(self):
         self.keep_logs = True
         lines = self.console.read_text(errors="replace").splitlines()[-25:]
-        return f"last lines of {self.console}:\n    " + "\n    ".join(lines)
+        complaints = "".join(f"    {line}\n" for line in self.problems()[:10])
+        complaints = complaints and f"the kernel complained:\n{complaints}"
+        return f"{complaints}last lines of {self.console}:\n    " + "\n    ".join(lines)
 
     def _killed(self, message):
         """End the VM; what to raise about it."""
@@ -609,7 +624,8 @@ class VM:
         try:
             return channel.run(command, timeout, sink)
         except TimeoutError as error:
-            raise self._killed(f"{self.name}: no answer within {timeout} s to: {command}\n{error}\n") from None
+            message = f"{self.name}: no answer within {timeout} s to: {command}\n{error}\n"
+            raise Timeout(str(self._killed(message))) from None
         except ConnectionError as error:
             raise self._killed(f"{self.name}: the guest died during: {command}\n{error}\n") from None
 
@@ -651,11 +667,9 @@ class VM:
 
     def problems(self):
         """Lines of the kernel log that fail the run."""
-        found = []
-        for line in self.console.read_text(errors="replace").splitlines():
-            if any(re.search(p, line) for p in COMPLAINTS) and not any(re.search(p, line) for p in HARMLESS + self.allow):
-                found.append(line.strip())
-        return found
+        complaint, harmless = re.compile("|".join(COMPLAINTS)), re.compile("|".join(HARMLESS + self.allow))
+        lines = self.console.read_text(errors="replace").splitlines()
+        return [line.strip() for line in lines if complaint.search(line) and not harmless.search(line)]
 
     def stop(self, timeout=60):
         """Power off, and raise Failure if the kernel complained."""
@@ -672,7 +686,8 @@ class VM:
             self.keep_logs = self.keep_logs or bool(problems)
             self.kill()
         if problems:
-            raise Failure(f"{self.name}: the kernel complained (all of it: {self.console}):\n    " + "\n    ".join(problems[:20]))
+            listed = "".join(f"\n    {line}" for line in problems[:20])
+            raise Failure(f"{self.name}: the kernel complained (all of it: {self.console}):{listed}")
 
     def kill(self):
         """End it at once; harmless when it has ended."""
