@@ -60,7 +60,9 @@ static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struc
 
 /* 7.x: vsock_enqueue_accept() counts the backlog itself. */
 #ifdef VST_HAVE_CORE_ACCEPTQ
-#define vst_acceptq_added(sk) do { } while (0)
+#define vst_acceptq_added(sk) \
+	do {                  \
+	} while (0)
 #else
 #define vst_acceptq_added(sk) sk_acceptq_added(sk)
 #endif

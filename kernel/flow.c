@@ -192,7 +192,8 @@ void vst_flow_purge_rx(struct vst_flow *flow)
 
 	spin_lock(&flow->lock);
 	list_splice_init(&flow->rx, &segs);
-	vsp_rxc_consume(&flow->rxc, vsp_rxc_unread(&flow->rxc));
+	vsp_rxc_consume(&flow->rxc, flow->readable);
+	flow->readable = 0;
 	spin_unlock(&flow->lock);
 	list_for_each_entry_safe(seg, next, &segs, node)
 		vst_seg_free(seg);

@@ -8,16 +8,11 @@
 #include "trace.h"
 
 static const char *const stat_names[] = {
-	[VST_STAT_RX_PACKETS] = "rx_packets",
-	[VST_STAT_RX_BYTES] = "rx_bytes",
-	[VST_STAT_RX_COPIED] = "rx_copied",
-	[VST_STAT_RX_HANDED] = "rx_handed",
-	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer",
-	[VST_STAT_TX_PACKETS] = "tx_packets",
-	[VST_STAT_TX_BYTES] = "tx_bytes",
-	[VST_STAT_REPLIES] = "replies",
-	[VST_STAT_CONNECTIONS] = "connections",
-	[VST_STAT_RESETS] = "resets",
+	[VST_STAT_RX_PACKETS] = "rx_packets",	  [VST_STAT_RX_BYTES] = "rx_bytes",
+	[VST_STAT_RX_COPIED] = "rx_copied",	  [VST_STAT_RX_HANDED] = "rx_handed",
+	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer", [VST_STAT_TX_PACKETS] = "tx_packets",
+	[VST_STAT_TX_BYTES] = "tx_bytes",	  [VST_STAT_REPLIES] = "replies",
+	[VST_STAT_CONNECTIONS] = "connections",	  [VST_STAT_RESETS] = "resets",
 };
 static_assert(ARRAY_SIZE(stat_names) == NUM_VST_STATS);
 
@@ -101,8 +96,9 @@ static void flow_gone(struct vst_flow *flow)
 /**
  * vst_link_reset - end every connection of a link, those still connecting included
  *
- * virtio 1.4 5.10.6.7, driver: existing connections are shut down on TRANSPORT_RESET. Sockets see ECONNRESET at once. Not
- * through vsock_for_each_connected_socket(): it misses sockets that are connecting, and its lock is the wrong way round.
+ * virtio 1.4 5.10.6.7, driver: existing connections are shut down on TRANSPORT_RESET. Sockets see ECONNRESET at once.
+ * Not through vsock_for_each_connected_socket(): it misses sockets that are connecting, and its lock is the wrong way
+ * round.
  */
 void vst_link_reset(struct vst_link *link)
 {
@@ -134,8 +130,8 @@ static bool follows_cid(const struct vst_link *link, const struct vsock_sock *vs
 /**
  * vst_link_set_cid - the device says that we have another CID
  *
- * virtio 1.4 5.10.6.7, driver: listen connections remain operational with the current CID. One that is bound to the old CID
- * by number would never be found again, so its address is rewritten; the core's table is keyed by port alone.
+ * virtio 1.4 5.10.6.7, driver: listen connections remain operational with the current CID. One that is bound to the
+ * old CID by number would never be found again, so its address is rewritten; the core's table is keyed by port alone.
  */
 void vst_link_set_cid(struct vst_link *link, u32 cid)
 {

@@ -10,10 +10,10 @@
 #include "vst.h"
 
 struct vst_inbox {
-	struct list_head node;		/* in vst_link.inboxes */
+	struct list_head node; /* in vst_link.inboxes */
 	struct work_struct work;
-	struct vst_link *link;		/* a reference */
-	struct sock *sk;		/* the listener; a reference */
+	struct vst_link *link; /* a reference */
+	struct sock *sk;       /* the listener; a reference */
 	u32 first;
 	u32 n;
 	struct vsp_hdr queue[VST_INBOX_MAX];

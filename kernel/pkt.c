@@ -2,8 +2,8 @@
 /*
  * pkt.c - memory for payload, in both directions
  *
- * Large payload lies in compound pages, so that a copy to or from the user passes the checks of hardened usercopy; small
- * payload in one allocation with its bookkeeping.
+ * Large payload lies in compound pages, so that a copy to or from the user passes the checks of hardened usercopy;
+ * small payload in one allocation with its bookkeeping.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -11,7 +11,8 @@
 #include "vst.h"
 
 enum {
-	SEG_ROOM_MIN = 1984,	/* room of the smallest segment: a stream of tiny packets fills it before the next begins */
+	SEG_ROOM_MIN =
+		1984, /* room of the smallest segment: a stream of tiny packets fills it before the next begins */
 };
 
 static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
@@ -92,7 +93,7 @@ struct vst_seg *vst_seg_new(u32 len, gfp_t gfp)
 	return seg;
 }
 
-/* A full segment around a receive buffer's page, which it owns from now on. NULL without memory: the page is not taken. */
+/* A full segment around a receive buffer's page, which it owns from now on. NULL without memory: not taken. */
 struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t gfp)
 {
 	struct vst_seg *seg = kmalloc(sizeof(*seg), gfp);

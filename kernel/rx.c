@@ -2,22 +2,22 @@
 /*
  * rx.c - what arrives over a link
  *
- * One worker per link runs vst_rx(). It takes spinlocks only, never a socket's lock: payload and credit are settled here,
- * under the flow's lock; what changes a socket's state is left as a bit for the socket (vst_ring_bell()). A process that
- * is stuck with its socket's lock held therefore delays nobody else.
+ * One worker per link runs vst_rx(). It takes spinlocks only, never a socket's lock: payload and credit are settled
+ * here, under the flow's lock; what changes a socket's state is left as a bit for the socket (vst_ring_bell()). A
+ * process that is stuck with its socket's lock held therefore delays nobody else.
  */
 #include "vst.h"
 #include "trace.h"
 
 /* What became of a packet under the flow's lock, to be acted on without it. */
 struct rx_result {
-	bool no_flow;		/* the flow is over: the packet is for nobody, or for a new connection */
+	bool no_flow; /* the flow is over: the packet is for nobody, or for a new connection */
 	bool wake_reader;
 	bool wake_writer;
 	bool send_credit;
-	bool ended;		/* the flow is over from this packet on */
-	bool reset;		/* and the peer has to be told */
-	bool bell;		/* the socket has to be told */
+	bool ended; /* the flow is over from this packet on */
+	bool reset; /* and the peer has to be told */
+	bool bell;  /* the socket has to be told */
 	enum vsp_reject why;
 };
 
@@ -148,6 +148,7 @@ static u32 fill_tail(struct vst_flow *flow, const u8 *data, u32 len)
 	n = min(len, tail->cap - tail->len);
 	memcpy(tail->data + tail->len, data, n);
 	tail->len += n;
+	flow->readable += n;
 	return n;
 }
 
@@ -209,7 +210,7 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		}
 	}
 	if (flow->closing || !flow->sk) {
-		discard(flow, payload->len, res);
+		discard(flow, payload->len - done, res);
 		if (seg) {
 			spin_unlock(&flow->lock);
 			vst_seg_free(seg);
@@ -219,7 +220,8 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 	}
 	if (seg)
 		list_add_tail(&seg->node, &flow->rx);
-	res->wake_reader = vsp_rxc_unread(&flow->rxc) >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+	flow->readable += payload->len - done;
+	res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
 }
 
 /* Everything that needs a socket, or the link, after the flow's lock was dropped. */
@@ -310,9 +312,9 @@ static bool harms_flow(enum vsp_reject why)
  */
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload)
 {
-	struct vsp_filter filter = {
-		.my_cid = READ_ONCE(link->local_cid), .peer_cid = link->peer_cid, .types = link->types
-	};
+	struct vsp_filter filter = { .my_cid = READ_ONCE(link->local_cid),
+				     .peer_cid = link->peer_cid,
+				     .types = link->types };
 	struct vsp_decoded d = vsp_decode(wire, have, filter);
 	struct vst_key key = { .local = d.hdr.dst, .remote = d.hdr.src, .type = d.hdr.type };
 	struct vst_flow *flow = NULL;

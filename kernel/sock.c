@@ -2,9 +2,9 @@
 /*
  * sock.c - the operations that af_vsock calls, and the one place where a connection changes its state
  *
- * All operations run with the socket's lock held unless they say otherwise. What the receive worker has seen in the meantime
- * lies in vst_flow.bits and reaches the socket through the doorbell: at once if the socket is free, from its backlog if not.
- * That handler may not sleep: the core releases sockets in TASK_INTERRUPTIBLE.
+ * All operations run with the socket's lock held unless they say otherwise. What the receive worker has seen in the
+ * meantime lies in vst_flow.bits and reaches the socket through the doorbell: at once if the socket is free, from its
+ * backlog if not. That handler may not sleep: the core releases sockets in TASK_INTERRUPTIBLE.
  */
 #include <linux/sched/signal.h>
 #include <linux/uio.h>
@@ -14,11 +14,8 @@
 
 /* The errno of a verdict's error; the order is enum vsp_err's. */
 static const int errno_of[] = {
-	[VSP_ERR_NONE] = 0,
-	[VSP_ERR_REFUSED] = ECONNRESET,
-	[VSP_ERR_RESET] = ECONNRESET,
-	[VSP_ERR_PROTO] = EPROTO,
-	[VSP_ERR_TIMEOUT] = ETIMEDOUT,
+	[VSP_ERR_NONE] = 0,	  [VSP_ERR_REFUSED] = ECONNRESET, [VSP_ERR_RESET] = ECONNRESET,
+	[VSP_ERR_PROTO] = EPROTO, [VSP_ERR_TIMEOUT] = ETIMEDOUT,
 };
 static_assert(ARRAY_SIZE(errno_of) == NUM_VSP_ERRS);
 
@@ -27,12 +24,13 @@ static struct vst_flow *flow_of(const struct vsock_sock *vsk)
 	return vsk->trans;
 }
 
-static u32 unread(struct vst_flow *flow)
+/* Bytes that recv() can have now. */
+static u32 readable(struct vst_flow *flow)
 {
 	u32 n;
 
 	spin_lock(&flow->lock);
-	n = vsp_rxc_unread(&flow->rxc);
+	n = flow->readable;
 	spin_unlock(&flow->lock);
 	return n;
 }
@@ -78,8 +76,8 @@ static void take_hints(struct vst_flow *flow, struct sock *sk)
 }
 
 /*
- * The connection is over. What was received stays readable: af_vsock reads only from TCP_ESTABLISHED, so the socket keeps that
- * state while there is anything to read, or an error to report.
+ * The connection is over. What was received stays readable: af_vsock reads only from TCP_ESTABLISHED, so the socket
+ * keeps that state while there is anything to read, or an error to report.
  */
 static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from, enum vsp_err err)
 {
@@ -90,7 +88,7 @@ static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from,
 	} else {
 		sock_set_flag(sk, SOCK_DONE);
 		WRITE_ONCE(vsock_sk(sk)->peer_shutdown, SHUTDOWN_MASK);
-		if (err == VSP_ERR_NONE && !unread(flow))
+		if (err == VSP_ERR_NONE && !readable(flow))
 			sk->sk_state = TCP_CLOSING;
 		sk->sk_state_change(sk);
 	}
@@ -173,7 +171,7 @@ static void answer_bell(struct vst_flow *flow)
 	hints = flow->hints;
 	spin_unlock(&flow->lock);
 	if (test_and_clear_bit(VST_BIT_SHUTDOWN, &flow->bits))
-		step_unless_closed(flow, vsp_event_of_shutdown(hints, unread(flow) != 0));
+		step_unless_closed(flow, vsp_event_of_shutdown(hints, readable(flow) != 0));
 	if (test_and_clear_bit(VST_BIT_VIOLATION, &flow->bits))
 		step_unless_closed(flow, VSP_EV_VIOLATION);
 	if (test_and_clear_bit(VST_BIT_RST, &flow->bits))
@@ -198,8 +196,8 @@ static int backlog_rcv(struct sock *sk, struct sk_buff *skb)
  * vst_ring_bell - have the socket look at vst_flow.bits
  * @sk: the flow's socket; the caller has a reference and no lock
  *
- * Does not wait: a socket in use by a process finds the bell on its backlog when the process lets go. There is one skb per
- * flow, queued at most once, so the backlog's limit does not apply to it.
+ * Does not wait: a socket in use by a process finds the bell on its backlog when the process lets go. There is one skb
+ * per flow, queued at most once, so the backlog's limit does not apply to it.
  */
 void vst_ring_bell(struct vst_flow *flow, struct sock *sk)
 {
@@ -411,8 +409,8 @@ static void take_segs(struct vst_flow *flow, struct list_head *segs)
 }
 
 /*
- * Copy up to @len of the @avail bytes that were there when the lock was last held. Without the lock: the receiver only adds
- * bytes behind these. Returns the bytes copied; fewer than wanted if the user's memory faulted.
+ * Copy up to @len of the @avail bytes that were there when the lock was last held. Without the lock: the receiver only
+ * adds bytes behind these. Returns the bytes copied; fewer than wanted if the user's memory faulted.
  */
 static size_t copy_segs(struct vst_flow *flow, struct msghdr *msg, size_t len, bool peek)
 {
@@ -436,8 +434,9 @@ static size_t copy_segs(struct vst_flow *flow, struct msghdr *msg, size_t len, b
 static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *drained, bool *missed)
 {
 	vsp_rxc_consume(&flow->rxc, bytes);
+	flow->readable -= bytes;
 	flow->rx_busy = false;
-	*missed = flow->rx_missed && vsp_rxc_unread(&flow->rxc);
+	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
 	*drained = bytes && flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc);
 	return vsp_rxc_update_due(&flow->rxc, lowat);
@@ -455,7 +454,7 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 
 	spin_lock(&flow->lock);
 	flow->rx_busy = true;
-	avail = vsp_rxc_unread(&flow->rxc);
+	avail = flow->readable;
 	spin_unlock(&flow->lock);
 	len = min_t(size_t, len, avail);
 	done = len ? copy_segs(flow, msg, len, peek) : 0;
@@ -476,7 +475,7 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
 {
-	return unread(flow_of(vsk));
+	return readable(flow_of(vsk));
 }
 
 static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)
@@ -489,8 +488,8 @@ static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)
 enum { READ_SKB_MAX = 16384 };
 
 /*
- * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock. While a reader copies, the reader
- * calls sk_data_ready() again when it is done.
+ * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock. While a reader copies, the
+ * reader calls sk_data_ready() again when it is done.
  */
 static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor)
 {
@@ -519,6 +518,7 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 	else
 		seg = NULL;
 	vsp_rxc_consume(&flow->rxc, n);
+	flow->readable -= n;
 	due = vsp_rxc_update_due(&flow->rxc, 1);
 	spin_unlock(&flow->lock);
 	if (seg)
@@ -551,7 +551,7 @@ static void untake(struct vst_flow *flow, u32 bytes)
 	spin_unlock(&flow->lock);
 }
 
-/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, or an error. */
+/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
 static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
 {
 	struct vst_pkt *pkt;
@@ -643,7 +643,7 @@ static bool vst_sock_dgram_allow(VST_ALLOW_ARGS)
 
 static int vst_sock_notify_poll_in(struct vsock_sock *vsk, size_t target, bool *ready)
 {
-	*ready = unread(flow_of(vsk)) >= target;
+	*ready = readable(flow_of(vsk)) >= target;
 	return 0;
 }
 
@@ -699,9 +699,9 @@ static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
 	bool due;
 
 	if (!vst_core_sets_rcvlowat())
-		WRITE_ONCE(sk_vsock(vsk)->sk_rcvlowat, val ? : 1);
+		WRITE_ONCE(sk_vsock(vsk)->sk_rcvlowat, val ?: 1);
 	spin_lock(&flow->lock);
-	due = vsp_rxc_update_due(&flow->rxc, val ? : 1);
+	due = vsp_rxc_update_due(&flow->rxc, val ?: 1);
 	spin_unlock(&flow->lock);
 	if (due && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);

@@ -14,6 +14,9 @@
 
 #include "vst.h"
 
+/* The fields of an event read as a table. */
+/* clang-format off */
+
 #define VST_TRACE_ADDR_FIELDS			\
 	__field(u32, local_cid)			\
 	__field(u32, local_port)		\
@@ -66,6 +69,8 @@ TRACE_EVENT(vst_reject,
 	),
 	TP_printk("cid=%u why=%s(%u)", __entry->local_cid, vsp_reject_name(__entry->why), __entry->why)
 );
+
+/* clang-format on */
 
 #endif
 

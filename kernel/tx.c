@@ -3,7 +3,8 @@
  * tx.c - what is sent over a link, and in what order
  *
  * Writers and the receive worker put packets and control flags on flows; the driver takes them off with vst_link_next()
- * whenever its ring has room, in the scheduler's order. A header is built when it leaves, with the credit of that moment.
+ * whenever its ring has room, in the scheduler's order. A header is built when it leaves, with the credit of that
+ * moment.
  */
 #include "vst.h"
 

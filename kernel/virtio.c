@@ -3,8 +3,8 @@
  * virtio.c - the guest driver: virtqueues, receive buffers, events
  *
  * It moves packets between the device's rings and the common part and knows nothing of connections. The receive ring is
- * served by one work item, the transmit ring by whoever has something to send. A receive buffer is a header and one block
- * of pages; the block is handed to the reader when it is mostly full, and used again when its payload was copied.
+ * served by one work item, the transmit ring by whoever has something to send. A receive buffer is a header and one
+ * block of pages; the block is handed to the reader when it is mostly full, and used again when its payload was copied.
  */
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -22,8 +22,8 @@ enum { VQ_RX, VQ_TX, VQ_EVENT, NUM_VQS };
 
 enum {
 	EVENT_BUFFERS = 8,
-	RX_KICK_BATCH = 16,		/* buffers given back before the device is told */
-	RX_RETRY_MS = 50,		/* until buffers that could not be had are asked for again */
+	RX_KICK_BATCH = 16, /* buffers given back before the device is told */
+	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
 	RX_BUFFER_MIN = 4096,
 	RX_BUFFER_MAX = VSP_MAX_PAYLOAD,
 };
@@ -132,7 +132,7 @@ static void reap_tx(struct vst_dev *dev, struct list_head *done)
 	}
 }
 
-/* Room for one more packet: two descriptors, a header, and bytes; the last so that the ring does not become the queue. */
+/* Room for one more packet: two descriptors, a header, and bytes, so that the ring does not become the queue. */
 static bool tx_has_room(const struct vst_dev *dev)
 {
 	return dev->vqs[VQ_TX]->num_free >= 2 && dev->tx_free && dev->tx_cost < tx_ring;
@@ -192,8 +192,8 @@ static bool fill_tx(struct vst_dev *dev, struct list_head *done)
 }
 
 /*
- * Ask for an interrupt: at once if something waits for room, else when most of what is in the ring was used, to free it.
- * Returns false if the device has used more in the meantime.
+ * Ask for an interrupt: at once if something waits for room, else when most of what is in the ring was used, to free
+ * it. Returns false if the device has used more in the meantime.
  */
 static bool want_tx_interrupt(struct vst_dev *dev)
 {
@@ -382,8 +382,8 @@ static bool read_cid(struct vst_dev *dev, u32 *cid)
 	dev->vdev->config->get(dev->vdev, offsetof(struct virtio_vsock_config, guest_cid), &raw, sizeof(raw));
 	value = le64_to_cpu(raw);
 	if (!vsp_guest_cid_valid(value)) {
-		dev_err(&dev->vdev->dev, "the device says that our CID is %llu, which is reserved; give the guest another\n",
-			value);
+		dev_err(&dev->vdev->dev,
+			"the device says that our CID is %llu, which is reserved; give the guest another\n", value);
 		return false;
 	}
 	*cid = value;
@@ -774,7 +774,7 @@ enum { OTHER_ATTRS = 3 };
 
 static struct dev_ext_attribute counter_attrs[NUM_VST_STATS + NUM_VSP_REJECTS];
 static struct attribute *stat_list[NUM_VST_STATS + OTHER_ATTRS + 1];
-static struct attribute *reject_list[NUM_VSP_REJECTS];	/* VSP_OK is none; the last is NULL */
+static struct attribute *reject_list[NUM_VSP_REJECTS]; /* VSP_OK is none; the last is NULL */
 
 static const struct attribute_group stat_group = { .name = "vsock", .attrs = stat_list };
 static const struct attribute_group reject_group = { .name = "vsock_rejects", .attrs = reject_list };

@@ -31,18 +31,18 @@
 #include "proto/wire.h"
 
 enum {
-	VST_INBOX_MAX = 64,		/* requests that wait for one listener's lock */
-	VST_INBOXES_MAX = 1024,		/* listeners with requests waiting, per link */
-	VST_CLOSE_TIMEOUT_MS = 8000,	/* from close() to the reset that ends waiting for the peer's: as in-tree */
-	VST_COPY_MAX = 4096,		/* payload up to this many bytes is copied out of the receive buffer */
-	VST_SMALL_PKT = 4096,		/* payload up to this many bytes lies behind its header, in one allocation */
+	VST_INBOX_MAX = 64,	     /* requests that wait for one listener's lock */
+	VST_INBOXES_MAX = 1024,	     /* listeners with requests waiting, per link */
+	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
+	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
+	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
 };
 
 struct vst_link;
 struct vst_flow;
 struct vst_side;
 
-/* What connections are found by. Both addresses, because a guest's siblings and, on a host, its guests all have ports. */
+/* What connections are found by. Both addresses: a guest's siblings and, on a host, its guests all have ports. */
 struct vst_key {
 	struct vsp_addr local;
 	struct vsp_addr remote;
@@ -59,8 +59,8 @@ struct vst_key {
  * @cap: bytes that fit
  * @data: the first byte
  *
- * Memory is at most twice the payload: bytes that were copied fill a segment before the next begins, and a receive buffer
- * is handed over only if it is at least half full.
+ * Memory is at most twice the payload: bytes that were copied fill a segment before the next begins, and a receive
+ * buffer is handed over only if it is at least half full.
  */
 struct vst_seg {
 	struct list_head node;
@@ -96,8 +96,8 @@ struct vst_pkt {
 
 /* What vst_link_next() hands to the ring: a packet, or a header alone. */
 struct vst_out {
-	struct vst_pkt *pkt;	/* the callee's from now on; NULL for a header alone */
-	struct vsp_wire wire;	/* the header, if @pkt is NULL */
+	struct vst_pkt *pkt;  /* the callee's from now on; NULL for a header alone */
+	struct vsp_wire wire; /* the header, if @pkt is NULL */
 };
 
 /* Headers that a flow owes its peer. They are flags until they are sent, so they cost no memory. */
@@ -106,18 +106,18 @@ enum vst_ctl {
 	VST_CTL_RESPONSE = 1 << 1,
 	VST_CTL_CREDIT_UPDATE = 1 << 2,
 	VST_CTL_CREDIT_REQUEST = 1 << 3,
-	VST_CTL_SHUTDOWN = 1 << 4,	/* after the packets that wait */
-	VST_CTL_RST = 1 << 5,		/* instead of everything that waits */
+	VST_CTL_SHUTDOWN = 1 << 4, /* after the packets that wait */
+	VST_CTL_RST = 1 << 5,	   /* instead of everything that waits */
 };
 
 /* Bits of vst_flow.bits: what happened that the socket has to be told with its lock held. They are set once. */
 enum vst_bit {
-	VST_BIT_BELL,		/* the doorbell lies on the socket's backlog */
+	VST_BIT_BELL, /* the doorbell lies on the socket's backlog */
 	VST_BIT_RESPONSE,
 	VST_BIT_SHUTDOWN,
 	VST_BIT_RST,
 	VST_BIT_VIOLATION,
-	VST_BIT_REPLACED,	/* the peer asked for a new connection with this address */
+	VST_BIT_REPLACED, /* the peer asked for a new connection with this address */
 	VST_BIT_GONE,
 };
 
@@ -145,6 +145,7 @@ enum vst_bit {
  * @txc: what we may send
  * @rxc: what we may be sent
  * @rx: segments to read. The receiver appends to the last; only the owner of the socket takes any away
+ * @readable: bytes in @rx; less than what @rxc counts while the receiver gets memory for a packet
  * @rx_busy: a reader copies from @rx without @lock
  * @rx_missed: read_skb() was turned away by @rx_busy
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
@@ -183,6 +184,7 @@ struct vst_flow {
 	struct vsp_txc txc;
 	struct vsp_rxc rxc;
 	struct list_head rx;
+	u32 readable;
 	bool rx_busy;
 	bool rx_missed;
 	bool open;
@@ -223,14 +225,14 @@ struct vst_link_ops {
 enum vst_stat {
 	VST_STAT_RX_PACKETS,
 	VST_STAT_RX_BYTES,
-	VST_STAT_RX_COPIED,	/* packets whose payload was copied out of the receive buffer */
-	VST_STAT_RX_HANDED,	/* packets whose receive buffer went to the reader */
-	VST_STAT_RX_NO_BUFFER,	/* receive buffers of the wanted size that could not be had */
+	VST_STAT_RX_COPIED,    /* packets whose payload was copied out of the receive buffer */
+	VST_STAT_RX_HANDED,    /* packets whose receive buffer went to the reader */
+	VST_STAT_RX_NO_BUFFER, /* receive buffers of the wanted size that could not be had */
 	VST_STAT_TX_PACKETS,
 	VST_STAT_TX_BYTES,
-	VST_STAT_REPLIES,	/* resets sent for packets without a connection */
-	VST_STAT_CONNECTIONS,	/* connections begun, both directions */
-	VST_STAT_RESETS,	/* connections that ended with an error */
+	VST_STAT_REPLIES,     /* resets sent for packets without a connection */
+	VST_STAT_CONNECTIONS, /* connections begun, both directions */
+	VST_STAT_RESETS,      /* connections that ended with an error */
 	NUM_VST_STATS,
 };
 

@@ -2,10 +2,10 @@
 /*
  * budget.h - how many replies a peer may make us owe it
  *
- * A packet for which nothing here exists is answered with a reset. The peer decides how many such packets it sends and whether
- * it drains the ring that the answers go to, so answers are a memory that it controls. Once the budget is spent the
- * shell stops taking packets from that ring until answers have left (virtio 1.4 5.10.6: "resource exhaustion ... may
- * stop processing").
+ * A packet for which nothing here exists is answered with a reset. The peer decides how many such packets it sends and
+ * whether it drains the ring that the answers go to, so answers are a memory that it controls. Once the budget is
+ * spent the shell stops taking packets from that ring until answers have left (virtio 1.4 5.10.6: "resource exhaustion
+ * ... may stop processing").
  */
 #ifndef VSP_BUDGET_H
 #define VSP_BUDGET_H
@@ -13,7 +13,7 @@
 #include "env.h"
 
 enum {
-	VSP_REPLIES_DEFAULT = 256,	/* replies of 44 bytes that may wait per device and direction */
+	VSP_REPLIES_DEFAULT = 256, /* replies of 44 bytes that may wait per device and direction */
 };
 
 struct vsp_budget {

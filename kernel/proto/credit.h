@@ -59,10 +59,10 @@ struct vsp_stamp {
 };
 
 enum vsp_credit {
-	VSP_CREDIT_SAME,	/* nothing new */
-	VSP_CREDIT_GREW,	/* a writer may be able to go on */
+	VSP_CREDIT_SAME, /* nothing new */
+	VSP_CREDIT_GREW, /* a writer may be able to go on */
 	VSP_CREDIT_SHRANK,
-	VSP_CREDIT_LIE,		/* acknowledges bytes that were never sent; the ledger is unchanged */
+	VSP_CREDIT_LIE, /* acknowledges bytes that were never sent; the ledger is unchanged */
 };
 
 struct vsp_txc vsp_txc_init(u32 cap);
@@ -128,9 +128,9 @@ struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
  * vsp_rxc_update_due - is it time to tell the peer about room that it does not know of?
  * @lowat: bytes that a reader waits for (SO_RCVLOWAT); at least 1
  *
- * When half of the window is news, or the reader waits for more than can arrive. Never without news. A sender that needs
- * more in one piece asks for it (VSP_OP_CREDIT_REQUEST); one that takes what there is always has half the window or more
- * by the time everything is read.
+ * When half of the window is news, or the reader waits for more than can arrive. Never without news. A sender that
+ * needs more in one piece asks for it (VSP_OP_CREDIT_REQUEST); one that takes what there is always has half the window
+ * or more by the time everything is read.
  */
 bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat);
 

@@ -2,9 +2,9 @@
 /*
  * dgram.h - datagrams cut into fragments that are consecutive on the ring, and put together again
  *
- * The format is ours (docs/PROTOCOL.md). In an RW packet of type 3, buf_alloc is the length of the whole datagram (0: this
- * packet is all of it) and fwd_cnt the offset of this fragment. Nothing else travels between two fragments of a datagram, so
- * a receiver needs one slot per direction and device, no table and no timer.
+ * The format is ours (docs/PROTOCOL.md). In an RW packet of type 3, buf_alloc is the length of the whole datagram (0:
+ * this packet is all of it) and fwd_cnt the offset of this fragment. Nothing else travels between two fragments of a
+ * datagram, so a receiver needs one slot per direction and device, no table and no timer.
  */
 #ifndef VSP_DGRAM_H
 #define VSP_DGRAM_H
@@ -12,8 +12,8 @@
 #include "wire.h"
 
 enum {
-	VSP_DGRAM_MAX = 65536,		/* bytes of the largest datagram */
-	VSP_DGRAM_REVISION = 1,		/* fwd_cnt of the answer to a probe */
+	VSP_DGRAM_MAX = 65536,	/* bytes of the largest datagram */
+	VSP_DGRAM_REVISION = 1, /* fwd_cnt of the answer to a probe */
 };
 
 /* The datagram being put together. Zeroed: none. */
@@ -25,11 +25,11 @@ struct vsp_dgram {
 };
 
 enum vsp_dgram_what {
-	VSP_DGRAM_BAD,		/* @why says it */
-	VSP_DGRAM_WHOLE,	/* one packet, one datagram */
-	VSP_DGRAM_FIRST,	/* get room for @total bytes, copy, wait for more */
-	VSP_DGRAM_MORE,		/* copy at @offset */
-	VSP_DGRAM_LAST,		/* copy at @offset; complete */
+	VSP_DGRAM_BAD,	 /* @why says it */
+	VSP_DGRAM_WHOLE, /* one packet, one datagram */
+	VSP_DGRAM_FIRST, /* get room for @total bytes, copy, wait for more */
+	VSP_DGRAM_MORE,	 /* copy at @offset */
+	VSP_DGRAM_LAST,	 /* copy at @offset; complete */
 };
 
 /**

@@ -3,8 +3,8 @@
  * frame.h - seqpacket messages cut into packets, and put together again
  *
  * virtio 1.4 5.10.6.2: a message is one or more RW packets, the last of which carries SEQ_EOM; SEQ_EOR on the last
- * packet of a record becomes MSG_EOR. Only payload counts as credit, so an empty message costs none: how many of them may
- * wait is a limit of ours.
+ * packet of a record becomes MSG_EOR. Only payload counts as credit, so an empty message costs none: how many of them
+ * may wait is a limit of ours.
  */
 #ifndef VSP_FRAME_H
 #define VSP_FRAME_H
@@ -19,7 +19,7 @@ enum {
 /* A message being sent: what is left of it. */
 struct vsp_frag {
 	u32 left;
-	u32 flags;	/* VSP_SEQ_EOR or 0, for its last packet */
+	u32 flags; /* VSP_SEQ_EOR or 0, for its last packet */
 };
 
 /* The next packet of a message. */
@@ -38,14 +38,14 @@ struct vsp_piece vsp_frag_next(struct vsp_frag *f, u32 room);
 
 /* The message being received in a flow. */
 struct vsp_record {
-	u32 len;	/* bytes of the unfinished message */
-	u32 empty;	/* empty messages that wait to be read */
+	u32 len;   /* bytes of the unfinished message */
+	u32 empty; /* empty messages that wait to be read */
 };
 
 enum vsp_record_verdict {
-	VSP_RECORD_PART,	/* the message goes on */
-	VSP_RECORD_END,		/* the message is complete */
-	VSP_RECORD_FULL,	/* one empty message too many: VSP_REJECT_RECORDS */
+	VSP_RECORD_PART, /* the message goes on */
+	VSP_RECORD_END,	 /* the message is complete */
+	VSP_RECORD_FULL, /* one empty message too many: VSP_REJECT_RECORDS */
 };
 
 /* Account for an arriving RW packet of @len bytes with @flags. On VSP_RECORD_END, *@whole is the message's length. */

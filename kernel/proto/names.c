@@ -25,12 +25,8 @@ static const char *const op_names[] = {
 static_assert(ARRAY_SIZE(op_names) == NUM_VSP_OPS, "every value has a name");
 
 static const char *const state_names[] = {
-	[VSP_CLOSED] = "closed",
-	[VSP_LISTEN] = "listen",
-	[VSP_ACCEPTING] = "accepting",
-	[VSP_CONNECTING] = "connecting",
-	[VSP_ESTABLISHED] = "established",
-	[VSP_CLOSING] = "closing",
+	[VSP_CLOSED] = "closed",	 [VSP_LISTEN] = "listen",	    [VSP_ACCEPTING] = "accepting",
+	[VSP_CONNECTING] = "connecting", [VSP_ESTABLISHED] = "established", [VSP_CLOSING] = "closing",
 };
 static_assert(ARRAY_SIZE(state_names) == NUM_VSP_STATES, "every value has a name");
 
@@ -91,32 +87,15 @@ static const char *const reject_names[] = {
 static_assert(ARRAY_SIZE(reject_names) == NUM_VSP_REJECTS, "every value has a name");
 
 static const char *const err_names[] = {
-	[VSP_ERR_NONE] = "none",
-	[VSP_ERR_REFUSED] = "refused",
-	[VSP_ERR_RESET] = "reset",
-	[VSP_ERR_PROTO] = "proto",
-	[VSP_ERR_TIMEOUT] = "timeout",
+	[VSP_ERR_NONE] = "none",   [VSP_ERR_REFUSED] = "refused", [VSP_ERR_RESET] = "reset",
+	[VSP_ERR_PROTO] = "proto", [VSP_ERR_TIMEOUT] = "timeout",
 };
 static_assert(ARRAY_SIZE(err_names) == NUM_VSP_ERRS, "every value has a name");
 
 static const char *const act_names[] = {
-	"stop_timer",
-	"start_timer",
-	"spawn",
-	"open",
-	"hint",
-	"deliver",
-	"discard",
-	"credit",
-	"send_request",
-	"send_response",
-	"send_credit",
-	"send_shutdown",
-	"send_rst",
-	"hangup",
-	"forget",
-	"again",
-	"unexpected",
+	"stop_timer", "start_timer", "spawn",	     "open",	      "hint",	     "deliver",
+	"discard",    "credit",	     "send_request", "send_response", "send_credit", "send_shutdown",
+	"send_rst",   "hangup",	     "forget",	     "again",	      "unexpected",
 };
 static_assert(ARRAY_SIZE(act_names) == NUM_VSP_ACTS, "every act has a name");
 

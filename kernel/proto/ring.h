@@ -2,8 +2,9 @@
 /*
  * ring.h - the arithmetic of a split virtqueue, seen from the device
  *
- * virtio 1.4 2.7. Where the ring's memory lies and how it is read is the shell's affair (mapped, user or kernel memory);
- * whatever was read from it is judged here before it is used. Descriptors are copied once and judged from the copy.
+ * virtio 1.4 2.7. Where the ring's memory lies and how it is read is the shell's affair (mapped, user or kernel
+ * memory); whatever was read from it is judged here before it is used. Descriptors are copied once and judged from the
+ * copy.
  */
 #ifndef VSP_RING_H
 #define VSP_RING_H
@@ -11,7 +12,7 @@
 #include "wire.h"
 
 enum {
-	VSP_RING_SIZE_MAX = 32768,	/* 2.7.1: a power of 2, at most this */
+	VSP_RING_SIZE_MAX = 32768, /* 2.7.1: a power of 2, at most this */
 	/* 2.7.5 */
 	VSP_DESC_NEXT = 1,
 	VSP_DESC_WRITE = 2,
@@ -132,10 +133,10 @@ struct vsp_chain {
 };
 
 enum vsp_chain_what {
-	VSP_CHAIN_BAD,		/* @why says it; the chain cannot be used */
-	VSP_CHAIN_MORE,		/* use this descriptor, go on at @next */
-	VSP_CHAIN_LAST,		/* use this descriptor; it is the last */
-	VSP_CHAIN_TABLE,	/* this one is a table of @entries descriptors at its addr: go on there at 0 */
+	VSP_CHAIN_BAD,	 /* @why says it; the chain cannot be used */
+	VSP_CHAIN_MORE,	 /* use this descriptor, go on at @next */
+	VSP_CHAIN_LAST,	 /* use this descriptor; it is the last */
+	VSP_CHAIN_TABLE, /* this one is a table of @entries descriptors at its addr: go on there at 0 */
 };
 
 struct vsp_chain_verdict {
@@ -154,9 +155,10 @@ struct vsp_chain_verdict vsp_chain_begin(struct vsp_chain *c, u16 head, u32 ring
  * @d: a copy of the descriptor
  * @may_indirect: VIRTIO_F_INDIRECT_DESC was negotiated
  *
- * Readable descriptors come before writable ones (2.7.4.2); an indirect table is not nested, not followed by anything and
- * holds at least one entry; its write flag is ignored (2.7.5.3). Called only after VSP_CHAIN_MORE or VSP_CHAIN_TABLE, each
- * of which leaves at least one descriptor to come. Descriptors of no length are passed over by the caller.
+ * Readable descriptors come before writable ones (2.7.4.2); an indirect table is not nested, not followed by anything
+ * and holds at least one entry; its write flag is ignored (2.7.5.3). Called only after VSP_CHAIN_MORE or
+ * VSP_CHAIN_TABLE, each of which leaves at least one descriptor to come. Descriptors of no length are passed over by
+ * the caller.
  */
 struct vsp_chain_verdict vsp_chain_step(struct vsp_chain *c, const struct vsp_desc *d, bool may_indirect);
 

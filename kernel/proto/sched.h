@@ -3,9 +3,9 @@
  * sched.h - who sends next: deficit round robin over flows, charging bytes and packets
  *
  * Two lists. A flow that comes back after others had their turn starts in the fresh list and is served before the busy
- * ones, so that a ping waits for one packet and not for every bulk sender's quantum. Having spent its quantum it goes to
- * the tail of the busy list. Every queued flow has a positive deficit: it is refilled when it runs out, not when it is
- * looked at, so nothing here loops.
+ * ones, so that a ping waits for one packet and not for every bulk sender's quantum. Having spent its quantum it goes
+ * to the tail of the busy list. Every queued flow has a positive deficit: it is refilled when it runs out, not when it
+ * is looked at, so nothing here loops.
  *
  * The scheduler owns the links of struct vsp_flow, not the flows. One lock of the caller's guards a scheduler and all
  * flows in it.
@@ -29,9 +29,9 @@ enum {
 struct vsp_flow {
 	struct vsp_flow *next;
 	struct vsp_flow *prev;
-	u64 left_at;	/* vsp_sched.served when it went idle */
+	u64 left_at; /* vsp_sched.served when it went idle */
 	s32 deficit;
-	u8 list;	/* enum vsp_list */
+	u8 list; /* enum vsp_list */
 };
 
 enum vsp_list {
@@ -42,8 +42,8 @@ enum vsp_list {
 };
 
 struct vsp_sched {
-	struct vsp_flow *head[NUM_VSP_LISTS];	/* circular; [VSP_LIST_NONE] is unused */
-	u64 served;				/* cost of everything ever sent */
+	struct vsp_flow *head[NUM_VSP_LISTS]; /* circular; [VSP_LIST_NONE] is unused */
+	u64 served;			      /* cost of everything ever sent */
 };
 
 void vsp_sched_init(struct vsp_sched *s);

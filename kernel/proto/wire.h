@@ -68,8 +68,8 @@ enum {
 };
 
 enum {
-	VSP_HDR_LEN = 44,		/* bytes of a header on the ring */
-	VSP_MAX_PAYLOAD = 65536,	/* bytes of payload in one packet; stock Linux drops more without a word */
+	VSP_HDR_LEN = 44,	 /* bytes of a header on the ring */
+	VSP_MAX_PAYLOAD = 65536, /* bytes of payload in one packet; stock Linux drops more without a word */
 };
 
 /*
@@ -79,36 +79,36 @@ enum {
 enum vsp_reject {
 	VSP_OK,
 	/* the header itself: vsp_decode() */
-	VSP_REJECT_SHORT,	/* fewer than VSP_HDR_LEN bytes arrived */
-	VSP_REJECT_CID_HIGH,	/* the upper half of a CID is not zero (5.10.6: reserved) */
-	VSP_REJECT_SRC_CID,	/* a source that cannot be at the other end of this ring */
-	VSP_REJECT_DST_CID,	/* a destination that is not here */
-	VSP_REJECT_TYPE,	/* a socket type that was not negotiated */
-	VSP_REJECT_OP,		/* an operation that does not exist (for this type) */
-	VSP_REJECT_LEN,		/* more payload announced than arrived */
-	VSP_REJECT_TOO_BIG,	/* more payload announced than VSP_MAX_PAYLOAD */
+	VSP_REJECT_SHORT,    /* fewer than VSP_HDR_LEN bytes arrived */
+	VSP_REJECT_CID_HIGH, /* the upper half of a CID is not zero (5.10.6: reserved) */
+	VSP_REJECT_SRC_CID,  /* a source that cannot be at the other end of this ring */
+	VSP_REJECT_DST_CID,  /* a destination that is not here */
+	VSP_REJECT_TYPE,     /* a socket type that was not negotiated */
+	VSP_REJECT_OP,	     /* an operation that does not exist (for this type) */
+	VSP_REJECT_LEN,	     /* more payload announced than arrived */
+	VSP_REJECT_TOO_BIG,  /* more payload announced than VSP_MAX_PAYLOAD */
 	/* the flow */
-	VSP_REJECT_NO_FLOW,	/* no connection and no listener at that address */
-	VSP_REJECT_BACKLOG,	/* a listener's backlog or a limit is full */
-	VSP_REJECT_STATE,	/* an operation that this state does not expect */
-	VSP_REJECT_CREDIT,	/* payload beyond the window that was promised */
-	VSP_REJECT_FWD_CNT,	/* an acknowledgement of bytes that were never sent */
-	VSP_REJECT_AFTER_END,	/* payload after "will not send" */
-	VSP_REJECT_NO_MEMORY,	/* nothing left to keep the payload in */
-	VSP_REJECT_RECORDS,	/* more empty seqpacket messages than may be queued */
+	VSP_REJECT_NO_FLOW,   /* no connection and no listener at that address */
+	VSP_REJECT_BACKLOG,   /* a listener's backlog or a limit is full */
+	VSP_REJECT_STATE,     /* an operation that this state does not expect */
+	VSP_REJECT_CREDIT,    /* payload beyond the window that was promised */
+	VSP_REJECT_FWD_CNT,   /* an acknowledgement of bytes that were never sent */
+	VSP_REJECT_AFTER_END, /* payload after "will not send" */
+	VSP_REJECT_NO_MEMORY, /* nothing left to keep the payload in */
+	VSP_REJECT_RECORDS,   /* more empty seqpacket messages than may be queued */
 	/* the reply */
-	VSP_REJECT_REPLIES,	/* the budget of replies was spent; the sender must drain its ring */
+	VSP_REJECT_REPLIES, /* the budget of replies was spent; the sender must drain its ring */
 	/* datagrams */
 	VSP_REJECT_DGRAM_SIZE,	/* longer than VSP_DGRAM_MAX, or a fragment that leaves its datagram */
-	VSP_REJECT_DGRAM_ORDER,	/* a fragment that does not continue the one before it */
-	VSP_REJECT_DGRAM_FLAGS,	/* flags other than 0 */
+	VSP_REJECT_DGRAM_ORDER, /* a fragment that does not continue the one before it */
+	VSP_REJECT_DGRAM_FLAGS, /* flags other than 0 */
 	/* the ring */
-	VSP_REJECT_AVAIL,	/* the available index ran ahead by more than the ring holds */
-	VSP_REJECT_HEAD,	/* a head, or a next, outside the table */
-	VSP_REJECT_CHAIN,	/* longer than the table: a loop */
-	VSP_REJECT_ORDER,	/* a writable descriptor before a readable one, or the wrong kind for this ring */
-	VSP_REJECT_INDIRECT,	/* an indirect table that is nested, chained, empty or not a multiple of 16 bytes */
-	VSP_REJECT_MEMORY,	/* an address outside the guest's memory */
+	VSP_REJECT_AVAIL,    /* the available index ran ahead by more than the ring holds */
+	VSP_REJECT_HEAD,     /* a head, or a next, outside the table */
+	VSP_REJECT_CHAIN,    /* longer than the table: a loop */
+	VSP_REJECT_ORDER,    /* a writable descriptor before a readable one, or the wrong kind for this ring */
+	VSP_REJECT_INDIRECT, /* an indirect table that is nested, chained, empty or not a multiple of 16 bytes */
+	VSP_REJECT_MEMORY,   /* an address outside the guest's memory */
 	NUM_VSP_REJECTS,
 };
 
