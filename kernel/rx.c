@@ -79,7 +79,7 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 		flow->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
 		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) != 0);
 	case VSP_OP_RST:
-		return vsp_event_of_rst(flow->hints);
+		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));
 	default:
 		return vsp_event_of(hdr->op);
 	}

@@ -175,7 +175,7 @@ static void answer_bell(struct vst_flow *flow)
 	if (test_and_clear_bit(VST_BIT_VIOLATION, &flow->bits))
 		step_unless_closed(flow, VSP_EV_VIOLATION);
 	if (test_and_clear_bit(VST_BIT_RST, &flow->bits))
-		step_unless_closed(flow, vsp_event_of_rst(hints));
+		step_unless_closed(flow, vsp_event_of_rst(hints, flow->shut));
 	if (test_and_clear_bit(VST_BIT_REPLACED, &flow->bits))
 		step_unless_closed(flow, VSP_EV_REQUEST);
 	if (test_and_clear_bit(VST_BIT_GONE, &flow->bits))
