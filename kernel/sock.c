@@ -112,6 +112,8 @@ static void forget(struct vst_flow *flow, struct sock *sk)
 
 /**
  * vst_step - an event happened to a connection
+ * @flow: the connection
+ * @event: what happened, with its conditions folded in
  *
  * The only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
  */
@@ -194,6 +196,7 @@ static int backlog_rcv(struct sock *sk, struct sk_buff *skb)
 
 /**
  * vst_ring_bell - have the socket look at vst_flow.bits
+ * @flow: the connection
  * @sk: the flow's socket; the caller has a reference and no lock
  *
  * Does not wait: a socket in use by a process finds the bell on its backlog when the process lets go. There is one skb
@@ -268,6 +271,8 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 
 /**
  * vst_sock_init - vsock_transport.init, but for the side, which the transport's own init adds
+ * @side: the transport
+ * @vsk: the socket
  * @psk: the listener, for a socket that is being accepted
  *
  * Return: 0 or -ENOMEM. May sleep.

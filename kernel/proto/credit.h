@@ -103,6 +103,8 @@ void vsp_txc_sent(struct vsp_txc *t, u32 bytes);
 
 /**
  * vsp_txc_update - believe, or not, the credit fields of a header
+ * @t: the ledger
+ * @stamp: the header's credit fields
  *
  * An acknowledgement ahead of what the peer can have seen is a lie. One behind what it said before is stale (a peer
  * whose threads overtook each other) and is ignored, its buf_alloc with it.
@@ -126,6 +128,7 @@ struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
 
 /**
  * vsp_rxc_update_due - is it time to tell the peer about room that it does not know of?
+ * @r: the ledger
  * @lowat: bytes that a reader waits for (SO_RCVLOWAT); at least 1
  *
  * When half of the window is news, or the reader waits for more than can arrive. Never without news. A sender that
