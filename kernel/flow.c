@@ -79,6 +79,7 @@ struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
 	flow->side = side;
 	INIT_LIST_HEAD(&flow->on_link);
 	INIT_LIST_HEAD(&flow->rx);
+	vst_records_init(&flow->records);
 	INIT_LIST_HEAD(&flow->tx);
 	INIT_DELAYED_WORK(&flow->close_timer, close_timeout);
 	spin_lock_init(&flow->lock);
@@ -105,6 +106,7 @@ void vst_flow_put(struct vst_flow *flow)
 	if (!refcount_dec_and_test(&flow->ref))
 		return;
 	vst_flow_purge_rx(flow);
+	vst_records_free(&flow->records);
 	kfree_skb(flow->bell);
 	if (flow->link)
 		vst_link_put(flow->link);
@@ -197,6 +199,8 @@ void vst_flow_purge_rx(struct vst_flow *flow)
 	list_splice_init(&flow->rx, &segs);
 	vsp_rxc_consume(&flow->rxc, flow->readable);
 	flow->readable = 0;
+	while (flow->records.count)
+		vst_records_pop(&flow->records);
 	spin_unlock(&flow->lock);
 	list_for_each_entry_safe(seg, next, &segs, node)
 		vst_seg_free(seg);

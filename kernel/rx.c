@@ -77,9 +77,12 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 		return VSP_EV_DATA;
 	case VSP_OP_SHUTDOWN:
 		flow->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
-		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) != 0);
+		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) || flow->records.count);
 	case VSP_OP_RST:
 		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));
+	case VSP_OP_CREDIT_REQUEST:
+		vsp_rxc_ask(&flow->rxc);
+		return VSP_EV_CREDIT_REQUEST;
 	default:
 		return vsp_event_of(hdr->op);
 	}
@@ -181,9 +184,9 @@ static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
 }
 
 /* Without memory the connection ends: a stream with a hole in it is worse. */
-static void fail_delivery(struct vst_flow *flow, struct rx_result *res)
+static void fail_delivery(struct vst_flow *flow, enum vsp_reject why, struct rx_result *res)
 {
-	res->why = VSP_REJECT_NO_MEMORY;
+	res->why = why;
 	res->ended = true;
 	res->reset = true;
 	res->bell = true;
@@ -205,7 +208,7 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		seg = seg_for(link, payload, done, payload->len - done);
 		spin_lock(&flow->lock);
 		if (!seg) {
-			fail_delivery(flow, res);
+			fail_delivery(flow, VSP_REJECT_NO_MEMORY, res);
 			return;
 		}
 	}
@@ -222,6 +225,27 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		list_add_tail(&seg->node, &flow->rx);
 	flow->readable += payload->len - done;
 	res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+}
+
+/* A packet of a seqpacket flow was delivered: does it end a message? The flow's lock is held; room was reserved. */
+static void end_record(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
+{
+	struct vst_record rec = { .eor = hdr->flags & VSP_SEQ_EOR };
+
+	res->wake_reader = false;
+	if (res->ended || flow->closing)
+		return;
+	switch (vsp_record_add(&flow->arriving, hdr->len, hdr->flags, &rec.len)) {
+	case VSP_RECORD_END:
+		vst_records_push(&flow->records, rec);
+		res->wake_reader = true;
+		break;
+	case VSP_RECORD_FULL:
+		fail_delivery(flow, VSP_REJECT_RECORDS, res);
+		break;
+	case VSP_RECORD_PART:
+		break;
+	}
 }
 
 /* Everything that needs a socket, or the link, after the flow's lock was dropped. */
@@ -255,8 +279,10 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct vsp_decoded *d,
 		    struct vst_payload *payload)
 {
+	bool seqpacket = flow->key.type == VSP_TYPE_SEQPACKET;
 	struct rx_result res = { 0 };
 	struct vsp_verdict v;
+	bool reserved = !seqpacket || d->hdr.op != VSP_OP_RW || vst_records_reserve(&flow->records);
 
 	spin_lock(&flow->lock);
 	if (flow->over) {
@@ -265,8 +291,12 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	}
 	v = judge(flow, &d->hdr, d->why, &res);
 	payload->len = d->hdr.len;
-	if ((v.acts & VSP_ACT_DELIVER) && payload->len)
+	if ((v.acts & VSP_ACT_DELIVER) && !reserved)
+		fail_delivery(flow, VSP_REJECT_NO_MEMORY, &res);
+	else if ((v.acts & VSP_ACT_DELIVER) && payload->len)
 		deliver(link, flow, payload, &res);
+	if ((v.acts & VSP_ACT_DELIVER) && seqpacket)
+		end_record(flow, &d->hdr, &res);
 	if (v.acts & VSP_ACT_DISCARD)
 		discard(flow, payload->len, &res);
 	spin_unlock(&flow->lock);

@@ -35,6 +35,17 @@ static u32 readable(struct vst_flow *flow)
 	return n;
 }
 
+/* Is there anything that recv() could return? Of a seqpacket flow, only whole messages. */
+static bool has_unread(struct vst_flow *flow)
+{
+	bool any;
+
+	spin_lock(&flow->lock);
+	any = flow->key.type == VSP_TYPE_SEQPACKET ? flow->records.count : flow->readable;
+	spin_unlock(&flow->lock);
+	return any;
+}
+
 /* ---- the state ---- */
 
 static void start_close_timer(struct vst_flow *flow, struct sock *sk)
@@ -81,6 +92,8 @@ static void take_hints(struct vst_flow *flow, struct sock *sk)
  */
 static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from, enum vsp_err err)
 {
+	bool unread = has_unread(flow);
+
 	if (err != VSP_ERR_NONE)
 		vst_count(flow->link, VST_STAT_RESETS, 1);
 	if (from == VSP_CONNECTING) {
@@ -88,14 +101,19 @@ static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from,
 	} else {
 		sock_set_flag(sk, SOCK_DONE);
 		WRITE_ONCE(vsock_sk(sk)->peer_shutdown, SHUTDOWN_MASK);
-		if (err == VSP_ERR_NONE && !readable(flow))
+		if (err == VSP_ERR_NONE && !unread)
 			sk->sk_state = TCP_CLOSING;
 		sk->sk_state_change(sk);
 	}
-	if (err != VSP_ERR_NONE) {
-		sk->sk_err = errno_of[err];
-		sk_error_report(sk);
+	if (err == VSP_ERR_NONE)
+		return;
+	/* The core drops a message that it has taken if the socket has an error by then. */
+	if (unread && flow->key.type == VSP_TYPE_SEQPACKET) {
+		flow->late_err = errno_of[err];
+		return;
 	}
+	sk->sk_err = errno_of[err];
+	sk_error_report(sk);
 }
 
 static void forget(struct vst_flow *flow, struct sock *sk)
@@ -173,7 +191,7 @@ static void answer_bell(struct vst_flow *flow)
 	hints = flow->hints;
 	spin_unlock(&flow->lock);
 	if (test_and_clear_bit(VST_BIT_SHUTDOWN, &flow->bits))
-		step_unless_closed(flow, vsp_event_of_shutdown(hints, readable(flow) != 0));
+		step_unless_closed(flow, vsp_event_of_shutdown(hints, has_unread(flow)));
 	if (test_and_clear_bit(VST_BIT_VIOLATION, &flow->bits))
 		step_unless_closed(flow, VSP_EV_VIOLATION);
 	if (test_and_clear_bit(VST_BIT_RST, &flow->bits))
@@ -445,17 +463,40 @@ static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *dr
 	flow->rx_busy = false;
 	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
-	*drained = bytes && flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc);
+	*drained = flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc) && !flow->records.count;
 	return vsp_rxc_update_due(&flow->rxc, lowat);
+}
+
+/* The reader took @bytes, or a whole message of as many, off the queue. What follows from that. */
+static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool message)
+{
+	bool due, drained, missed;
+	struct vst_seg *seg, *next;
+	LIST_HEAD(segs);
+
+	spin_lock(&flow->lock);
+	if (message) {
+		vst_records_pop(&flow->records);
+		if (!bytes)
+			vsp_record_empty_read(&flow->arriving);
+	}
+	due = finish_read(flow, bytes, READ_ONCE(sk->sk_rcvlowat), &drained, &missed);
+	take_segs(flow, &segs);
+	spin_unlock(&flow->lock);
+	list_for_each_entry_safe(seg, next, &segs, node)
+		vst_seg_free(seg);
+	if (due && flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	if (missed)
+		sk->sk_data_ready(sk);
+	if (drained && (bytes || message) && flow->state == VSP_ESTABLISHED)
+		vst_step(flow, VSP_EV_DRAINED);
 }
 
 static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
 {
 	struct vst_flow *flow = flow_of(vsk);
-	struct sock *sk = sk_vsock(vsk);
-	bool due, drained, missed, peek = flags & MSG_PEEK;
-	struct vst_seg *seg, *next;
-	LIST_HEAD(segs);
+	bool peek = flags & MSG_PEEK;
 	size_t done;
 	u32 avail;
 
@@ -465,19 +506,66 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 	spin_unlock(&flow->lock);
 	len = min_t(size_t, len, avail);
 	done = len ? copy_segs(flow, msg, len, peek) : 0;
-	spin_lock(&flow->lock);
-	due = finish_read(flow, peek ? 0 : done, READ_ONCE(sk->sk_rcvlowat), &drained, &missed);
-	take_segs(flow, &segs);
-	spin_unlock(&flow->lock);
-	list_for_each_entry_safe(seg, next, &segs, node)
-		vst_seg_free(seg);
-	if (due && flow->state == VSP_ESTABLISHED)
-		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
-	if (missed)
-		sk->sk_data_ready(sk);
-	if (drained && flow->state == VSP_ESTABLISHED)
-		vst_step(flow, VSP_EV_DRAINED);
+	end_read(flow, sk_vsock(vsk), peek ? 0 : done, false);
 	return done || !len ? done : -EFAULT;
+}
+
+/* Pass over @len bytes that the user's buffer had no room for. */
+static void skip_segs(struct vst_flow *flow, size_t len)
+{
+	struct vst_seg *seg;
+
+	list_for_each_entry(seg, &flow->rx, node) {
+		size_t n = min_t(size_t, READ_ONCE(seg->len) - seg->off, len);
+
+		seg->off += n;
+		len -= n;
+		if (!len)
+			break;
+	}
+}
+
+/* One message, at most: what does not fit is dropped. As in-tree, one that faults is dropped too. */
+static ssize_t vst_sock_seqpacket_dequeue(struct vsock_sock *vsk, struct msghdr *msg, int flags)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	bool peek = flags & MSG_PEEK;
+	struct vst_record rec;
+	size_t want, done;
+
+	spin_lock(&flow->lock);
+	if (!flow->records.count) {
+		spin_unlock(&flow->lock);
+		return 0;
+	}
+	flow->rx_busy = true;
+	rec = vst_records_first(&flow->records);
+	spin_unlock(&flow->lock);
+	want = min_t(size_t, rec.len, msg_data_left(msg));
+	done = want ? copy_segs(flow, msg, want, peek) : 0;
+	if (!peek)
+		skip_segs(flow, rec.len - done);
+	end_read(flow, sk_vsock(vsk), peek ? 0 : rec.len, !peek);
+	if (rec.eor)
+		msg->msg_flags |= MSG_EOR;
+	return done < want ? -EFAULT : rec.len;
+}
+
+static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	struct sock *sk = sk_vsock(vsk);
+	u32 count;
+
+	spin_lock(&flow->lock);
+	count = flow->records.count;
+	spin_unlock(&flow->lock);
+	if (!count && flow->late_err) {
+		sk->sk_err = flow->late_err;
+		flow->late_err = 0;
+		sk_error_report(sk);
+	}
+	return count;
 }
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
@@ -558,11 +646,17 @@ static void untake(struct vst_flow *flow, u32 bytes)
 	spin_unlock(&flow->lock);
 }
 
+static void *payload_of(struct vst_pkt *pkt)
+{
+	return pkt->page ? page_address(pkt->page) : pkt->data;
+}
+
 /* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
 static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
 {
 	struct vst_pkt *pkt;
 	u32 granted, len;
+	LIST_HEAD(pkts);
 	size_t got;
 
 	spin_lock(&flow->lock);
@@ -576,7 +670,7 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
 		untake(flow, granted);
 		return -ENOMEM;
 	}
-	got = copy_from_iter(pkt->page ? page_address(pkt->page) : (void *)pkt->data, len, &msg->msg_iter);
+	got = copy_from_iter(payload_of(pkt), len, &msg->msg_iter);
 	if (got < granted)
 		untake(flow, granted - got);
 	if (!got) {
@@ -584,7 +678,8 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
 		return -EFAULT;
 	}
 	pkt->len = got;
-	vst_send_pkt(flow, pkt);
+	list_add(&pkt->node, &pkts);
+	vst_send_pkts(flow, &pkts);
 	return got;
 }
 
@@ -603,6 +698,62 @@ static ssize_t vst_sock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *ms
 	return done;
 }
 
+/* Cut a message into packets and fill them. On failure nothing is left of it. */
+static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, struct list_head *pkts)
+{
+	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
+	struct vsp_piece piece;
+	struct vst_pkt *pkt;
+	u32 room;
+
+	while (frag.left) {
+		room = min_t(u32, frag.left, VSP_MAX_PAYLOAD);
+		pkt = pkt_for(flow, &room);
+		if (!pkt)
+			return -ENOMEM;
+		list_add_tail(&pkt->node, pkts);
+		piece = vsp_frag_next(&frag, room);
+		pkt->len = piece.len;
+		pkt->flags = piece.flags;
+		if (copy_from_iter(payload_of(pkt), piece.len, &msg->msg_iter) != piece.len)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/*
+ * A message is sent whole or not at all: the core would glue the next one to what went out of a message that a timeout or
+ * a signal cut short. Without credit for all of it, 0 and a @need make the core wait, or return EAGAIN.
+ */
+static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	LIST_HEAD(pkts);
+	int err = 0;
+
+	spin_lock(&flow->lock);
+	if (len > vsp_txc_window(&flow->txc))
+		err = -EMSGSIZE;
+	else if (len > vsp_txc_space(&flow->txc))
+		flow->need = len;
+	else
+		flow->need = 0;
+	if (!err && !flow->need)
+		vsp_txc_take(&flow->txc, len);
+	spin_unlock(&flow->lock);
+	if (err || flow->need)
+		return err;
+	err = stage_message(flow, msg, len, &pkts);
+	if (err) {
+		untake(flow, len);
+		vst_pkts_free(&pkts);
+		return err;
+	}
+	vst_send_pkts(flow, &pkts);
+	return len;
+}
+
+/* A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. */
 static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
 {
 	struct vst_flow *flow = flow_of(vsk);
@@ -610,6 +761,10 @@ static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
 
 	spin_lock(&flow->lock);
 	space = vsp_txc_space(&flow->txc);
+	if (flow->need > vsp_txc_window(&flow->txc))
+		space = max_t(s64, space, 1);
+	else if (flow->need > space)
+		space = 0;
 	spin_unlock(&flow->lock);
 	return space;
 }
@@ -650,7 +805,9 @@ static bool vst_sock_dgram_allow(VST_ALLOW_ARGS)
 
 static int vst_sock_notify_poll_in(struct vsock_sock *vsk, size_t target, bool *ready)
 {
-	*ready = readable(flow_of(vsk)) >= target;
+	struct vst_flow *flow = flow_of(vsk);
+
+	*ready = sk_vsock(vsk)->sk_type == SOCK_SEQPACKET ? has_unread(flow) : readable(flow) >= target;
 	return 0;
 }
 
@@ -671,6 +828,23 @@ static int vst_sock_notify_recv(struct vsock_sock *vsk, size_t target, struct vs
 static int vst_sock_notify_recv_post_dequeue(struct vsock_sock *vsk, size_t target, ssize_t copied, bool data_read,
 					     struct vsock_transport_recv_notify_data *data)
 {
+	return 0;
+}
+
+/* A new send: what an earlier one needed no longer matters. */
+static int vst_sock_notify_send_init(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
+{
+	flow_of(vsk)->need = 0;
+	return 0;
+}
+
+/* A writer that needs more in one piece than there is asks for it; the answer comes again with everything read. */
+static int vst_sock_notify_send_pre_block(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
+{
+	struct vst_flow *flow = flow_of(vsk);
+
+	if (flow->need && flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
 	return 0;
 }
 
@@ -716,8 +890,8 @@ static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
 }
 
 /*
- * A transport copies these and adds .module, .init and .get_local_cid. Operations of datagram and seqpacket sockets are
- * absent: the core calls them only for types that the transport allows.
+ * A transport copies these and adds .module, .init, .get_local_cid and .seqpacket_allow. Operations of datagram
+ * sockets are absent: the core calls them only for types that the transport allows.
  */
 const struct vsock_transport vst_sock_ops = {
 	.destruct = vst_sock_destruct,
@@ -736,14 +910,18 @@ const struct vsock_transport vst_sock_ops = {
 	.stream_is_active = vst_sock_stream_is_active,
 	.stream_allow = vst_sock_stream_allow,
 
+	.seqpacket_dequeue = vst_sock_seqpacket_dequeue,
+	.seqpacket_enqueue = vst_sock_seqpacket_enqueue,
+	.seqpacket_has_data = vst_sock_seqpacket_has_data,
+
 	.notify_poll_in = vst_sock_notify_poll_in,
 	.notify_poll_out = vst_sock_notify_poll_out,
 	.notify_recv_init = vst_sock_notify_recv,
 	.notify_recv_pre_block = vst_sock_notify_recv,
 	.notify_recv_pre_dequeue = vst_sock_notify_recv,
 	.notify_recv_post_dequeue = vst_sock_notify_recv_post_dequeue,
-	.notify_send_init = vst_sock_notify_send,
-	.notify_send_pre_block = vst_sock_notify_send,
+	.notify_send_init = vst_sock_notify_send_init,
+	.notify_send_pre_block = vst_sock_notify_send_pre_block,
 	.notify_send_pre_enqueue = vst_sock_notify_send,
 	.notify_send_post_enqueue = vst_sock_notify_send_post_enqueue,
 	.notify_buffer_size = vst_sock_notify_buffer_size,

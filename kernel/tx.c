@@ -196,8 +196,8 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut)
 		link->ops->pump(link);
 }
 
-/* Queue a packet behind those of its flow. It is consumed. */
-void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt)
+/* Queue packets behind those of their flow, all at once. They are consumed. */
+void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_link *link = flow->link;
 	bool can;
@@ -205,14 +205,14 @@ void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt)
 	spin_lock(&link->tx_lock);
 	can = link->up && !flow->mute;
 	if (can) {
-		list_add_tail(&pkt->node, &flow->tx);
+		list_splice_tail_init(pkts, &flow->tx);
 		wake_flow(flow);
 	}
 	spin_unlock(&link->tx_lock);
 	if (can)
 		link->ops->pump(link);
 	else
-		vst_pkt_free(pkt);
+		vst_pkts_free(pkts);
 }
 
 /**

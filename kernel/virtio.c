@@ -536,7 +536,8 @@ static int dev_start(struct vst_dev *dev)
 		return err;
 	}
 	vst_link_set_cid(&dev->link, cid);
-	dev->link.types = vsp_types_for(dev->vdev->features & (BIT(VSP_F_STREAM) | BIT(VSP_F_NO_IMPLIED_STREAM)));
+	dev->link.types = vsp_types_for(dev->vdev->features &
+					(BIT(VSP_F_STREAM) | BIT(VSP_F_SEQPACKET) | BIT(VSP_F_NO_IMPLIED_STREAM)));
 	virtio_device_ready(dev->vdev);
 
 	mutex_lock(&dev->event_lock);
@@ -726,24 +727,29 @@ static int guest_init(struct vsock_sock *vsk, struct vsock_sock *psk)
 	return vst_sock_init(&guest_side, vsk, psk);
 }
 
-/* Seqpacket sockets are refused until the driver carries them. */
-static bool guest_seqpacket_allow(VST_ALLOW_CID_ARGS)
+/* Was this type negotiated? Without a device, streams pass, and connect() says that there is none. */
+static bool type_allowed(enum vsp_type type)
 {
-	return false;
-}
-
-/* A device that has negotiated sockets, but not streams, is possible: virtio 1.4 5.10.3.1. */
-static bool guest_stream_allow(VST_ALLOW_ARGS)
-{
-	bool allow = true;
+	bool allow = type == VSP_TYPE_STREAM;
 	struct vst_dev *dev;
 
 	rcu_read_lock();
 	dev = rcu_dereference(the_dev);
 	if (dev)
-		allow = dev->link.types & VSP_TYPES(VSP_TYPE_STREAM);
+		allow = dev->link.types & VSP_TYPES(type);
 	rcu_read_unlock();
 	return allow;
+}
+
+static bool guest_seqpacket_allow(VST_ALLOW_CID_ARGS)
+{
+	return type_allowed(VSP_TYPE_SEQPACKET);
+}
+
+/* A device that has negotiated sockets, but not streams, is possible: virtio 1.4 5.10.3.1. */
+static bool guest_stream_allow(VST_ALLOW_ARGS)
+{
+	return type_allowed(VSP_TYPE_STREAM);
 }
 
 /* ---- counters: /sys/bus/virtio/devices/virtioN/{vsock,vsock_rejects}/ ---- */
@@ -832,7 +838,7 @@ static const struct virtio_device_id id_table[] = {
 };
 
 /* virtio 1.4 5.10.3, driver: NO_IMPLIED_STREAM should be accepted. */
-static const unsigned int features[] = { VSP_F_STREAM, VSP_F_NO_IMPLIED_STREAM };
+static const unsigned int features[] = { VSP_F_STREAM, VSP_F_SEQPACKET, VSP_F_NO_IMPLIED_STREAM };
 
 static struct virtio_driver vst_driver = {
 	.feature_table = features,

@@ -26,6 +26,7 @@
 #include "proto/budget.h"
 #include "proto/conn.h"
 #include "proto/credit.h"
+#include "proto/frame.h"
 #include "proto/names.h"
 #include "proto/sched.h"
 #include "proto/wire.h"
@@ -72,6 +73,24 @@ struct vst_seg {
 	u32 cap;
 	u8 *data;
 	u8 room[];
+};
+
+/* A message of a seqpacket flow: its length and whether it ends a record (MSG_EOR). */
+struct vst_record {
+	u32 len;
+	bool eor;
+};
+
+/**
+ * struct vst_records - the messages that wait to be read
+ * @chunks: their lengths
+ * @count: how many there are
+ * @spare: a chunk for the next push; its pusher's alone
+ */
+struct vst_records {
+	struct list_head chunks;
+	u32 count;
+	struct vst_rec_chunk *spare;
 };
 
 /**
@@ -141,6 +160,8 @@ enum vst_bit {
  * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
  * @close_armed: it is
  * @released: close() was called; the socket lives on for the peer's answer
+ * @need: bytes that the message a writer waits with needs, of a seqpacket flow; 0: nobody waits
+ * @late_err: an error that the socket will have when the last message was read, or 0
  * @core_backlog_rcv: what the core had installed
  * @bell: the skb that stands for "look at @bits"
  *
@@ -150,6 +171,8 @@ enum vst_bit {
  * @rxc: what we may be sent
  * @rx: segments to read. The receiver appends to the last; only the owner of the socket takes any away
  * @readable: bytes in @rx; less than what @rxc counts while the receiver gets memory for a packet
+ * @records: complete messages, of a seqpacket flow
+ * @arriving: the message that is arriving, of a seqpacket flow
  * @rx_busy: a reader copies from @rx without @lock
  * @rx_missed: read_skb() was turned away by @rx_busy
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
@@ -180,6 +203,8 @@ struct vst_flow {
 	struct delayed_work close_timer;
 	bool close_armed;
 	bool released;
+	u32 need;
+	int late_err;
 	int (*core_backlog_rcv)(struct sock *sk, struct sk_buff *skb);
 	struct sk_buff *bell;
 
@@ -189,6 +214,8 @@ struct vst_flow {
 	struct vsp_rxc rxc;
 	struct list_head rx;
 	u32 readable;
+	struct vst_records records;
+	struct vsp_record arriving;
 	bool rx_busy;
 	bool rx_missed;
 	bool open;
@@ -333,6 +360,14 @@ struct vst_seg *vst_seg_new(u32 len, gfp_t gfp);
 struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t gfp);
 void vst_seg_free(struct vst_seg *seg);
 
+/* record.c */
+void vst_records_init(struct vst_records *r);
+void vst_records_free(struct vst_records *r);
+bool vst_records_reserve(struct vst_records *r);
+void vst_records_push(struct vst_records *r, struct vst_record rec);
+struct vst_record vst_records_first(const struct vst_records *r);
+void vst_records_pop(struct vst_records *r);
+
 /* tx.c */
 bool vst_link_next(struct vst_link *link, struct vst_out *out);
 bool vst_link_waiting(const struct vst_link *link);
@@ -340,7 +375,7 @@ void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done);
 void vst_pkts_free(struct list_head *done);
 void vst_reply(struct vst_link *link, const struct vsp_hdr *to);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
-void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt);
+void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
 void vst_tx_end(struct vst_flow *flow, bool rst);
 void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
 

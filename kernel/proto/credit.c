@@ -78,13 +78,19 @@ void vsp_rxc_consume(struct vsp_rxc *r, u32 bytes)
 	r->fwd_cnt += bytes;
 }
 
+void vsp_rxc_ask(struct vsp_rxc *r)
+{
+	r->asked = true;
+}
+
 struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r)
 {
 	struct vsp_stamp stamp = { .buf_alloc = r->buf_alloc, .fwd_cnt = r->fwd_cnt };
 	u32 promised = r->edge - r->rx_cnt;
 	s64 room = (s64)r->buf_alloc - vsp_rxc_unread(r);
 
-	r->last_fwd_cnt = r->fwd_cnt;
+	if (!vsp_rxc_unread(r))
+		r->asked = false;
 	if (room > promised)
 		r->edge = r->rx_cnt + (u32)room;
 	return stamp;
@@ -98,5 +104,5 @@ bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat)
 
 	if (news <= 0)
 		return false;
-	return news >= r->buf_alloc / 2 || (u64)unread + promised < lowat;
+	return r->asked || news >= r->buf_alloc / 2 || (u64)unread + promised < lowat;
 }

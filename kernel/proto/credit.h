@@ -40,16 +40,16 @@ struct vsp_txc {
  * @buf_alloc: our whole window, as the next header will state it
  * @rx_cnt: bytes of payload that arrived
  * @fwd_cnt: bytes that the reader consumed
- * @last_fwd_cnt: @fwd_cnt as the last header stated it
  * @edge: the rx_cnt up to which the peer was ever told it may send; it never moves back, so a window that the user
  *	shrinks does not condemn bytes already under way
+ * @asked: the peer asked for credit and may be waiting for more than half of the window
  */
 struct vsp_rxc {
 	u32 buf_alloc;
 	u32 rx_cnt;
 	u32 fwd_cnt;
-	u32 last_fwd_cnt;
 	u32 edge;
+	bool asked;
 };
 
 /* The credit fields of a header. */
@@ -123,6 +123,9 @@ static inline u32 vsp_rxc_unread(const struct vsp_rxc *r)
 	return r->rx_cnt - r->fwd_cnt;
 }
 
+/* The peer asked (VSP_OP_CREDIT_REQUEST): until everything was read, it is told of any room there is. */
+void vsp_rxc_ask(struct vsp_rxc *r);
+
 /* What the next header must say. The caller sends it: from here on the peer may use the window it states. */
 struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
 
@@ -131,9 +134,9 @@ struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
  * @r: the ledger
  * @lowat: bytes that a reader waits for (SO_RCVLOWAT); at least 1
  *
- * When half of the window is news, or the reader waits for more than can arrive. Never without news. A sender that
- * needs more in one piece asks for it (VSP_OP_CREDIT_REQUEST); one that takes what there is always has half the window
- * or more by the time everything is read.
+ * When half of the window is news, the peer has asked, or the reader waits for more than can arrive. Never without
+ * news. A sender that needs more in one piece asks; one that takes what there is always has half the window or more by
+ * the time everything is read.
  */
 bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat);
 
