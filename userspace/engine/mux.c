@@ -282,7 +282,9 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 	if (!c) {
 		if (hdr->op == VSP_OP_REQUEST)
 			return VSOCK_SPAWN;
-		vsock_mux_refuse(m, hdr, VSP_REJECT_NO_FLOW);
+		/* A reset for what is gone already is how many a connection ends; nothing was refused. */
+		if (hdr->op != VSP_OP_RST)
+			vsock_mux_refuse(m, hdr, VSP_REJECT_NO_FLOW);
 		return VSOCK_NOTHING;
 	}
 	why = judge_credit(c, hdr);
