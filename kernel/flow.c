@@ -117,23 +117,25 @@ void vst_flow_put(struct vst_flow *flow)
  * @link: the device; a reference is taken over, also on failure
  * @key: the address
  *
- * Return: 0, -EADDRINUSE if a connection with this address exists, -ENOMEM.
+ * Return: 0, -EADDRINUSE if a connection with this address exists, -ENODEV if the link went down, -ENOMEM.
  */
 int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key)
 {
-	int err;
+	int err = -ENODEV;
 
 	flow->link = link;
 	flow->key = key;
 	spin_lock(&link->flows_lock);
 	vst_flow_get(flow);
-	err = rhashtable_lookup_insert_fast(&flow->side->flows, &flow->hash, flow_params);
+	/* A link that goes down resets its flows under this lock: this one is among them, or is not let in. */
+	if (READ_ONCE(link->up))
+		err = rhashtable_lookup_insert_fast(&flow->side->flows, &flow->hash, flow_params);
 	if (!err)
 		list_add_tail(&flow->on_link, &link->flows);
 	spin_unlock(&link->flows_lock);
 	if (err) {
 		vst_flow_put(flow);
-		return err == -EEXIST ? -EADDRINUSE : -ENOMEM;
+		return err == -EEXIST ? -EADDRINUSE : err;
 	}
 	vst_count(link, VST_STAT_CONNECTIONS, 1);
 	return 0;

@@ -61,7 +61,7 @@ void vst_link_put(struct vst_link *link)
 void vst_link_up(struct vst_link *link)
 {
 	spin_lock(&link->tx_lock);
-	link->up = true;
+	WRITE_ONCE(link->up, true);
 	spin_unlock(&link->tx_lock);
 	link->ops->pump(link);
 }
@@ -72,7 +72,7 @@ void vst_link_down(struct vst_link *link)
 	LIST_HEAD(dropped);
 
 	spin_lock(&link->tx_lock);
-	link->up = false;
+	WRITE_ONCE(link->up, false);
 	vst_tx_drain(link, &dropped);
 	spin_unlock(&link->tx_lock);
 	vst_pkts_free(&dropped);
@@ -85,6 +85,7 @@ static void flow_gone(struct vst_flow *flow)
 	spin_lock(&flow->lock);
 	flow->over = true;
 	spin_unlock(&flow->lock);
+	vst_tx_end(flow, false);
 	vst_flow_forget(flow);
 	set_bit(VST_BIT_GONE, &flow->bits);
 	if (!sk)

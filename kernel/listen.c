@@ -177,12 +177,11 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
 }
 
-/* The peer gave up before its request was served. Returns true if there was one. */
-bool vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
+/* The peer gave up, perhaps before its request was served. */
+void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 {
 	struct vst_inbox *inbox;
 	struct vsp_hdr *req;
-	bool found = false;
 	u32 i;
 
 	spin_lock(&link->inbox_lock);
@@ -190,12 +189,9 @@ bool vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 		for (i = 0; i < inbox->n; i++) {
 			req = &inbox->queue[(inbox->first + i) % VST_INBOX_MAX];
 			if (vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) &&
-			    req->type == hdr->type) {
+			    req->type == hdr->type)
 				req->op = VSP_OP_INVALID;
-				found = true;
-			}
 		}
 	}
 	spin_unlock(&link->inbox_lock);
-	return found;
 }

@@ -79,7 +79,7 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 		flow->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
 		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) != 0);
 	case VSP_OP_RST:
-		return vsp_event_of_rst(flow->hints);
+		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));
 	default:
 		return vsp_event_of(hdr->op);
 	}
@@ -279,8 +279,11 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
 	struct sockaddr_vm addr;
 	struct sock *sk;
 
-	if (hdr->op == VSP_OP_RST)
-		return vst_listen_cancel(link, hdr) ? VSP_OK : VSP_REJECT_NO_FLOW;
+	/* A reset for what is already gone is the normal end of two closes that crossed. */
+	if (hdr->op == VSP_OP_RST) {
+		vst_listen_cancel(link, hdr);
+		return VSP_OK;
+	}
 	if (hdr->op != VSP_OP_REQUEST)
 		return VSP_REJECT_NO_FLOW;
 	vsock_addr_init(&addr, hdr->dst.cid, hdr->dst.port);

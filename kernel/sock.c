@@ -175,7 +175,7 @@ static void answer_bell(struct vst_flow *flow)
 	if (test_and_clear_bit(VST_BIT_VIOLATION, &flow->bits))
 		step_unless_closed(flow, VSP_EV_VIOLATION);
 	if (test_and_clear_bit(VST_BIT_RST, &flow->bits))
-		step_unless_closed(flow, vsp_event_of_rst(hints));
+		step_unless_closed(flow, vsp_event_of_rst(hints, flow->shut));
 	if (test_and_clear_bit(VST_BIT_REPLACED, &flow->bits))
 		step_unless_closed(flow, VSP_EV_REQUEST);
 	if (test_and_clear_bit(VST_BIT_GONE, &flow->bits))
@@ -257,9 +257,11 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 	if (flow->link)
 		vst_tx_end(flow, flow->state != VSP_CLOSED);
 	vst_flow_forget(flow);
+	/* In this order: vst_ring_bell() looks at trans under the lock that purge_bell() takes. */
+	vsock_sk(sk)->trans = NULL;
 	purge_bell(flow, sk);
 	sk->sk_backlog_rcv = flow->core_backlog_rcv;
-	vsock_sk(sk)->trans = NULL;
+	WARN_ON_ONCE(flow->close_armed);
 	vst_flow_purge_rx(flow);
 	vst_flow_put(flow);
 }

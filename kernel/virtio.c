@@ -23,6 +23,7 @@ enum { VQ_RX, VQ_TX, VQ_EVENT, NUM_VQS };
 enum {
 	EVENT_BUFFERS = 8,
 	RX_KICK_BATCH = 16, /* buffers given back before the device is told */
+	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
 	RX_BUFFER_MIN = 4096,
 	RX_BUFFER_MAX = VSP_MAX_PAYLOAD,
@@ -304,8 +305,7 @@ static bool refill_rx(struct vst_dev *dev)
 	return all;
 }
 
-/* Returns false if the buffer could not be posted again. */
-static bool receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
+static void receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
 {
 	struct vst_payload payload = { .page = buf->page, .order = buf->order };
 	struct vsp_wire wire = buf->wire;
@@ -315,11 +315,15 @@ static bool receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
 	vst_rx(&dev->link, &wire, min(len, room), &payload);
 	if (payload.taken)
 		buf->page = NULL;
-	return post_rx_buf(dev, buf);
+	/* If it cannot be posted again, refill_rx() tries later. */
+	post_rx_buf(dev, buf);
 }
 
-/* Take packets until there are none, or no more may be taken now. Returns false in the latter case. */
-static bool receive(struct vst_dev *dev, bool *missing)
+/*
+ * Take packets until there are none, the turn is over (true: come back), or nothing may be taken now (resume_rx() will
+ * come back).
+ */
+static bool receive(struct vst_dev *dev)
 {
 	struct virtqueue *vq = dev->vqs[VQ_RX];
 	unsigned int len, n = 0;
@@ -330,32 +334,30 @@ static bool receive(struct vst_dev *dev, bool *missing)
 		for (;;) {
 			if (!vst_rx_ready(&dev->link))
 				return false;
+			if (n == RX_TURN)
+				return true;
 			buf = virtqueue_get_buf(vq, &len);
 			if (!buf)
 				break;
-			if (!receive_one(dev, buf, len))
-				*missing = true;
-			if (++n % RX_KICK_BATCH == 0) {
+			receive_one(dev, buf, len);
+			if (++n % RX_KICK_BATCH == 0)
 				virtqueue_kick(vq);
-				cond_resched();
-			}
 		}
 	} while (!virtqueue_enable_cb(vq));
-	return true;
+	return false;
 }
 
 static void rx_work(struct work_struct *work)
 {
 	struct vst_dev *dev = container_of(work, struct vst_dev, rx_work.work);
-	bool missing = false;
 
 	mutex_lock(&dev->rx_lock);
 	if (dev->rx_run) {
-		receive(dev, &missing);
-		missing = !refill_rx(dev);
-		virtqueue_kick(dev->vqs[VQ_RX]);
-		if (missing)
+		if (receive(dev))
+			queue_delayed_work(dev_wq, &dev->rx_work, 0);
+		if (!refill_rx(dev))
 			queue_delayed_work(dev_wq, &dev->rx_work, msecs_to_jiffies(RX_RETRY_MS));
+		virtqueue_kick(dev->vqs[VQ_RX]);
 	}
 	mutex_unlock(&dev->rx_lock);
 }

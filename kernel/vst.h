@@ -351,7 +351,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 
 /* listen.c */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr);
-bool vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
+void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 
 /* sock.c */
 extern const struct vsock_transport vst_sock_ops;

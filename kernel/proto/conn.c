@@ -196,7 +196,9 @@ enum vsp_event vsp_event_of_shutdown(u32 hints, bool unread)
 	return unread ? VSP_EV_SHUTDOWN_UNREAD : VSP_EV_SHUTDOWN;
 }
 
-enum vsp_event vsp_event_of_rst(u32 hints)
+enum vsp_event vsp_event_of_rst(u32 hints, u32 said)
 {
-	return hints & VSP_SHUTDOWN_SEND ? VSP_EV_RST_AFTER_END : VSP_EV_RST;
+	if ((hints & VSP_SHUTDOWN_SEND) || (said & VSP_SHUTDOWN_BOTH) == VSP_SHUTDOWN_BOTH)
+		return VSP_EV_RST_AFTER_END;
+	return VSP_EV_RST;
 }

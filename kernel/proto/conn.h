@@ -28,8 +28,8 @@ enum vsp_event {
 	/* from the peer */
 	VSP_EV_REQUEST,
 	VSP_EV_RESPONSE,
-	VSP_EV_RST,		/* before the peer announced its end: data may be missing */
-	VSP_EV_RST_AFTER_END,	/* after "will not send": nothing is missing */
+	VSP_EV_RST,		/* in the middle: data may be missing */
+	VSP_EV_RST_AFTER_END,	/* after the peer's "will not send", or after we closed both directions */
 	VSP_EV_SHUTDOWN_PART,	/* hints so far leave one direction open */
 	VSP_EV_SHUTDOWN_UNREAD, /* hints close both directions; data is left to read */
 	VSP_EV_SHUTDOWN,	/* hints close both directions; everything was read */
@@ -103,7 +103,13 @@ enum vsp_event vsp_event_of(enum vsp_op op);
  */
 enum vsp_event vsp_event_of_shutdown(u32 hints, bool unread);
 
-/* Fold an arriving OP_RST; @hints as above. */
-enum vsp_event vsp_event_of_rst(u32 hints);
+/**
+ * vsp_event_of_rst - fold an arriving OP_RST
+ * @hints: the peer's hints up to now
+ * @said: the hints that we have sent
+ *
+ * A reset that answers our SHUTDOWN of both directions is the second half of a clean disconnect (5.10.6.4).
+ */
+enum vsp_event vsp_event_of_rst(u32 hints, u32 said);
 
 #endif
