@@ -120,11 +120,14 @@ static void do_connect(struct slot *s, char **w)
 	struct sockaddr_vm to = address((uint32_t)number(w, 0, VMADDR_CID_HOST), (uint32_t)number(w, 1, 0));
 	struct sockaddr_vm from = address(VMADDR_CID_ANY, w[2] ? (uint32_t)number(w, 2, 0) : VMADDR_PORT_ANY);
 	unsigned long long window = (unsigned long long)number(w, 3, 0);
+	/* The core keeps a socket that connects without waiting for as long as it may take, even if it was closed. */
+	struct timeval patience = { .tv_sec = 8 };
 
 	if (new_socket(s) < 0 || bind(s->fd, (struct sockaddr *)&from, sizeof(from))) {
 		say_error();
 		return;
 	}
+	setsockopt(s->fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
 	if (window)
 		setsockopt(s->fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &window, sizeof(window));
 	if (connect(s->fd, (struct sockaddr *)&to, sizeof(to)) && errno != EINPROGRESS)
