@@ -129,6 +129,7 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct timeval patience = { .tv_sec = VU_FRONT_REPLY_MS / 1000 };
+	u64 offered;
 	int err = 0;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -153,6 +154,9 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 		err = share_memory(f);
 	for (u32 i = 0; i < opts->rings && !err; i++)
 		err = start_ring(f, i);
+	/* Messages are dealt with in order: an answer says that the rings are served. */
+	if (!err)
+		err = ask_u64(f, VU_GET_FEATURES, &offered);
 	if (!err)
 		return 0;
 	errno = -err;
