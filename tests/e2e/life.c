@@ -274,6 +274,66 @@ static void front_end_comes_back(void)
 	fix_end(&f);
 }
 
+static void ring_message(struct fix *f, enum vu_request request, u32 index, u32 num, int fd)
+{
+	struct vu_msg msg = { .request = request, .size = 8, .body.state = { .index = index, .num = num } };
+
+	if (fd >= 0) {
+		msg.nfds = 1;
+		msg.fds[0] = fd;
+	}
+	CHECK(!vu_front_call(&f->peer.f, &msg, false));
+}
+
+/* Stop both rings and start them again where they were (a pause), or as new ones (a reboot). */
+static void restart(struct fix *f, bool reboot)
+{
+	for (u32 i = 0; i < 2; i++) {
+		struct vu_drv *d = &f->peer.f.drv[i];
+		struct vu_msg msg = { .request = VU_GET_VRING_BASE, .size = 8, .body.state.index = i };
+		u32 size = d->size;
+
+		CHECK(!vu_front_call(&f->peer.f, &msg, true));
+		if (reboot) {
+			vu_drv_fini(d);
+			memset(d->desc, 0, vu_drv_bytes(size));
+			CHECK(!vu_drv_init(d, d->desc, size, true));
+		}
+		ring_message(f, VU_SET_VRING_BASE, i, reboot ? 0 : msg.body.state.num, -1);
+		ring_message(f, VU_SET_VRING_CALL, i, 0, d->call_fd);
+		ring_message(f, VU_SET_VRING_KICK, i, 0, d->kick_fd);
+	}
+}
+
+static void pause_keeps_connections(void)
+{
+	struct fix f;
+	char c;
+	int l, fd;
+
+	begin(&f, &l);
+	fd = fix_open(&f, l, 1000, 50);
+	restart(&f, false);
+	send_text(&f, 1000, 50, "p");
+	CHECK(read(fd, &c, 1) == 1 && c == 'p');
+	fix_write(fd, "q", 1);
+	CHECK(fix_expect(&f, VSP_OP_RW).len == 1);
+	fix_end(&f);
+}
+
+static void reboot_ends_connections(void)
+{
+	struct fix f;
+	char c;
+	int l, fd;
+
+	begin(&f, &l);
+	fd = fix_open(&f, l, 1000, 50);
+	restart(&f, true);
+	CHECK(read(fd, &c, 1) == 0);
+	fix_end(&f);
+}
+
 const struct test life_tests[] = {
 	{ "life: the guest half-closes", guest_half_closes },
 	{ "life: the host half-closes", host_half_closes },
@@ -287,5 +347,7 @@ const struct test life_tests[] = {
 	{ "life: a request for an open connection", request_for_an_open_connection },
 	{ "life: a full backlog is waited for", full_backlog_is_waited_for },
 	{ "life: the front-end leaves and comes back", front_end_comes_back },
+	{ "life: a pause keeps connections", pause_keeps_connections },
+	{ "life: a reboot ends them", reboot_ends_connections },
 	{ 0 },
 };

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -120,6 +121,39 @@ static void killed_client(void)
 	fix_end(&f);
 }
 
+static void ten_thousand(void)
+{
+	enum { MANY = 9000 };	/* of our own descriptors and of the daemon's, both under the usual limits */
+	static const char *const args[] = { "--max-connections", "10000", NULL };
+	static struct fix f;
+	struct rlimit lim;
+	u64 before;
+	int l, fd = -1;
+	char c;
+
+	CHECK(!getrlimit(RLIMIT_NOFILE, &lim));
+	if (lim.rlim_max < MANY + 100) {
+		printf("# only %llu descriptors: not run\n", (unsigned long long)lim.rlim_max);
+		return;
+	}
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+	fix_daemon(&f, args);
+	fix_guest(&f, 128, 3776);
+	l = fix_listener(&f, 1000);
+	before = fix_status(&f, "RssAnon");
+	for (u32 i = 0; i < MANY; i++)
+		fd = fix_open(&f, l, 1000, 20000 + i);
+	printf("# %llu bytes of RssAnon per idle connection\n",
+	       (unsigned long long)(fix_status(&f, "RssAnon") - before) * 1024 / MANY);
+	fix_write(fd, "x", 1);
+	CHECK(fix_expect(&f, VSP_OP_RW).dst.port == 20000 + MANY - 1);
+	check_idle(&f);
+	peer_close(&f.peer);
+	CHECK(read(fd, &c, 1) == 0);
+	fix_end(&f);
+}
+
 static void second_daemon_is_refused(void)
 {
 	struct fix f;
@@ -141,6 +175,7 @@ const struct test resource_tests[] = {
 	{ "resource: fifty clients that leave at once", clients_that_leave },
 	{ "resource: idle means idle", idle_states },
 	{ "resource: clients killed in mid-transfer", killed_client },
+	{ "resource: nine thousand connections", ten_thousand },
 	{ "resource: a second daemon is refused", second_daemon_is_refused },
 	{ 0 },
 };

@@ -174,12 +174,12 @@ static void begin_session(struct vsd_guest *g)
 	vsd_log(VSD_INFO, g->name, "front-end connected");
 }
 
-/* All messages that are there. */
+/* The messages that are there, up to a limit: what is left raises the next event. */
 static void serve_front_end(struct vsd_guest *g)
 {
 	struct vu_dev_news news = { .facts = VU_DEV_SERVED };
 
-	while (g->dev.chan.fd >= 0 && news.facts & VU_DEV_SERVED && !(news.facts & VU_DEV_ENDED)) {
+	for (u32 i = 0; i < VSD_MESSAGES && (news.facts & VU_DEV_SERVED) && !(news.facts & VU_DEV_ENDED); i++) {
 		news = vu_dev_serve(&g->dev);
 		sync_kicks(g);
 		if (news.facts & VU_DEV_RESTARTED) {
@@ -200,9 +200,15 @@ static void serve_front_end(struct vsd_guest *g)
 static void kicked(struct vsd_guest *g, u32 ring)
 {
 	u64 count[8];
-	ssize_t ignored = g->polled_kick[ring] < 0 ? 0 : read(g->polled_kick[ring], count, sizeof(count));
+	int fd = g->polled_kick[ring];
+	ssize_t n;
 
-	(void)ignored;
+	if (fd < 0)
+		return;
+	n = read(fd, count, sizeof(count));
+	/* A doorbell whose other end is gone would ring for ever. */
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, fd, NULL);
 	if (ring == VU_RING_TX)
 		g->from_due = true;
 	if (ring == VU_RING_RX)
@@ -219,7 +225,8 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 			begin_session(g);
 		break;
 	case VSD_SOURCE_FRONT_END:
-		serve_front_end(g);
+		if (g->dev.chan.fd >= 0)
+			serve_front_end(g);
 		break;
 	case VSD_SOURCE_KICK_RX:
 	case VSD_SOURCE_KICK_TX:

@@ -26,6 +26,7 @@ enum {
 	VSD_TURN_CHAINS = 64,		/* receive buffers of the guest filled by one system call */
 	VSD_TURN_IOV = 1024,		/* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_ROUNDS = 4,			/* batches in each direction before other guests and events have their turn */
+	VSD_MESSAGES = 64,		/* vhost-user messages dealt with at a time */
 	VSD_ACCEPT_BATCH = 64,		/* host clients accepted at a time */
 	VSD_DIAL_RETRY_MS = 5,		/* a host listener's backlog was full: look again */
 	VSD_ACCEPT_RETRY_MS = 100,	/* out of descriptors or memory: look again */
