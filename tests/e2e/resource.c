@@ -154,6 +154,47 @@ static void ten_thousand(void)
 	fix_end(&f);
 }
 
+static u32 first_free_fd(struct fix *f)
+{
+	char path[64];
+	u32 n = 0;
+
+	do {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%u", f->pid, n++);
+	} while (!access(path, F_OK));
+	return n - 1;
+}
+
+/* No descriptor left: clients and guest are refused, nothing spins, and it recovers. */
+static void out_of_descriptors(void)
+{
+	struct rlimit tight, old;
+	struct vsp_hdr hdr;
+	struct fix f;
+	int fd, l;
+	char c;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	l = fix_listener(&f, 1000);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, NULL, &old));
+	tight = old;
+	tight.rlim_cur = first_free_fd(&f);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, &tight, NULL));
+	fd = fix_client(&f);
+	CHECK(recv(fd, &c, 1, 0) <= 0);
+	fix_send(&f, fix_hdr(1000, 50, VSP_OP_REQUEST));
+	fix_expect(&f, VSP_OP_RST);
+	check_idle(&f);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, &old, NULL));
+	fix_open(&f, l, 1000, 51);
+	fd = fix_dial(&f, 9);
+	hdr = fix_expect(&f, VSP_OP_REQUEST);
+	fix_send(&f, fix_hdr(hdr.src.port, 9, VSP_OP_RESPONSE));
+	CHECK(fix_ok(fd) == hdr.src.port);
+	fix_end(&f);
+}
+
 static void second_daemon_is_refused(void)
 {
 	struct fix f;
@@ -176,6 +217,7 @@ const struct test resource_tests[] = {
 	{ "resource: idle means idle", idle_states },
 	{ "resource: clients killed in mid-transfer", killed_client },
 	{ "resource: nine thousand connections", ten_thousand },
+	{ "resource: out of descriptors", out_of_descriptors },
 	{ "resource: a second daemon is refused", second_daemon_is_refused },
 	{ 0 },
 };
