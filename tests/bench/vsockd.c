@@ -2,8 +2,8 @@
 /*
  * How fast vsockd moves bytes, with a guest made of packets as the load generator (no virtual machine).
  *
- * Beside each figure stand a plain copy and a plain relay between two Unix sockets, taken in the same run. The guest's window
- * and vsockd's are 256 KiB. Usage: VSOCKD=PATH bench-vsockd [MILLISECONDS]
+ * Beside each figure stand a plain copy and a plain relay between two Unix sockets, taken in the same run. The guest's
+ * window and vsockd's are 256 KiB. Usage: VSOCKD=PATH bench-vsockd [MILLISECONDS]
  */
 #include "../e2e/fixture.h"
 
@@ -239,7 +239,8 @@ int main(int argc, char **argv)
 	for (u32 i = 0; i < ARRAY_SIZE(pieces); i++) {
 		printf("%5u B  unix relay             %7.3f GB/s\n", pieces[i], plain_relay(pieces[i]));
 		printf("%5u B  to guest, 3776 B       %7.3f GB/s\n", pieces[i], to_guest(pieces[i], 3776));
-		printf("%5u B  to guest, 64 KiB       %7.3f GB/s\n", pieces[i], to_guest(pieces[i], 65536 + VSP_HDR_LEN));
+		printf("%5u B  to guest, 64 KiB       %7.3f GB/s\n", pieces[i],
+		       to_guest(pieces[i], 65536 + VSP_HDR_LEN));
 		printf("%5u B  from guest             %7.3f GB/s\n", pieces[i], from_guest(pieces[i]));
 	}
 	printf("    1 B  round trip, blocking   %7.1f us\n", round_trip_us());

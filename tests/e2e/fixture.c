@@ -36,7 +36,8 @@ static void pause_a_little(void)
 
 static void in_daemon(struct fix *f, const char *const *args)
 {
-	const char *argv[ARGS_MAX] = { getenv("VSOCKD"), "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds };
+	const char *argv[ARGS_MAX] = { getenv("VSOCKD"), "--guest-cid", "7", "--socket", f->socket, "--uds-path",
+				       f->uds };
 	int log = open(f->log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
 	u32 n = 7;
 
@@ -228,7 +229,8 @@ void fix_reject(struct fix *f, const char *name, u64 least)
 
 	while (counter(f, name) < least) {
 		if (fix_now_ms() > until) {
-			fprintf(stderr, "# reject %s never reached %llu; log %s\n", name, (unsigned long long)least, f->log);
+			fprintf(stderr, "# reject %s never reached %llu; log %s\n", name, (unsigned long long)least,
+				f->log);
 			exit(1);
 		}
 		kill(f->pid, SIGUSR1);

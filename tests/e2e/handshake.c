@@ -31,7 +31,10 @@ static void ok_names_the_host_port(void)
 	fix_end(&f);
 }
 
-/* Each piece goes out alone; the daemon has seen it when the bytes before it are gone or peeked at: no way to tell, so try. */
+/*
+ * Each piece goes out alone; the daemon has seen it when the bytes before it are gone or peeked at: no way to
+ * tell, so try.
+ */
 static void split_line(void)
 {
 	const char line[] = "CONNECT 77\n";
@@ -76,9 +79,12 @@ static void spellings(void)
 
 static void bad_lines_close_silently(void)
 {
-	static const char *const bad[] = { "\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n", "CONNECT 5x\n", "CONNECT -5\n",
-					   "CONNECT 4294967296\n", "CONNECT 99999999999999999\n", "CONNECTED 5\n", "HELLO 5\n",
-					   "CONNECT5\n", "CONNECT                         5\n", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" };
+	static const char *const bad[] = { "\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n", "CONNECT 5x\n",
+					   "CONNECT -5\n",
+					   "CONNECT 4294967296\n", "CONNECT 99999999999999999\n", "CONNECTED 5\n",
+					   "HELLO 5\n",
+					   "CONNECT5\n", "CONNECT                         5\n",
+					   "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" };
 	struct fix f;
 	char c;
 

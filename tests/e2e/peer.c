@@ -85,7 +85,8 @@ static u32 build(struct vu_seg *s, u64 gpa, u32 len, enum peer_shape shape)
 	case PEER_INDIRECT:
 		s[n++] = (struct vu_seg){ .gpa = gpa, .len = VSP_HDR_LEN };
 		for (u32 at = 0; at < len; at += 4096)
-			s[n++] = (struct vu_seg){ .gpa = gpa + VSP_HDR_LEN + at, .len = len - at < 4096 ? len - at : 4096 };
+			s[n++] = (struct vu_seg){ .gpa = gpa + VSP_HDR_LEN + at,
+						  .len = len - at < 4096 ? len - at : 4096 };
 		return n;
 	default:
 		s[n++] = (struct vu_seg){ .gpa = gpa, .len = VSP_HDR_LEN };

@@ -2,8 +2,8 @@
 /*
  * command.h - the line with which a host client says where it wants to go: "CONNECT <port>\n"
  *
- * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a carriage
- * return before the newline is white space. Pure: bytes in, verdict out.
+ * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a
+ * carriage return before the newline is white space. Pure: bytes in, verdict out.
  */
 #ifndef VSD_COMMAND_H
 #define VSD_COMMAND_H

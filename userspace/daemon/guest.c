@@ -13,7 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event, const struct vsp_verdict *v)
+static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event,
+		       const struct vsp_verdict *v)
 {
 	char acts[256] = "";
 	size_t len = 0;
@@ -305,12 +306,14 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 	vsd_log(level, g->name,
 		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
 		"packets_to_guest=%llu bytes_to_guest=%llu",
-		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened, (unsigned long long)n->refused,
+		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
+		(unsigned long long)n->refused,
 		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
 		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
-			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i), (unsigned long long)g->mux.rejects[i]);
+			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),
+				(unsigned long long)g->mux.rejects[i]);
 	}
 }
 

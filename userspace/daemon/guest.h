@@ -2,9 +2,9 @@
 /*
  * guest.h - one guest: its front-end's session, its connections, the sockets of both
  *
- * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an epoll
- * event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody, whatever its
- * socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
+ * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an
+ * epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody,
+ * whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
  *
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket

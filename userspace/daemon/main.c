@@ -55,7 +55,8 @@ static void fit_limits(struct vsd_guest_opts *o)
 	most = lim.rlim_cur > 2 * FDS_RESERVE ? lim.rlim_cur - FDS_RESERVE : FDS_RESERVE;
 	if (o->conns_max <= most)
 		return;
-	vsd_log(VSD_WARN, "vsockd", "--max-connections %u: only %llu files may be open, so %llu connections (see ulimit -n)",
+	vsd_log(VSD_WARN, "vsockd",
+		"--max-connections %u: only %llu files may be open, so %llu connections (see ulimit -n)",
 		o->conns_max, (unsigned long long)lim.rlim_cur, (unsigned long long)most);
 	o->conns_max = (u32)most;
 }

@@ -16,12 +16,13 @@ enum {
 	VSD_CONNS_MAX = 1 << 20,
 	VSD_QUEUE_SIZE_DEFAULT = 1024,
 	/*
-	 * What an unread connection may cost us. 256 KiB is what a stock kernel promises; with 64 KiB a sender of 64 KiB
-	 * packets stops after each.
+	 * What an unread connection may cost us. 256 KiB is what a stock kernel promises; with 64 KiB a sender of 64
+	 * KiB packets stops after each.
 	 */
 	VSD_WINDOW_DEFAULT = 256 << 10,
 	VSD_HANDSHAKE_TIMEOUT_MS = 10000,	/* for the CONNECT line: somebody may type it */
-	VSD_CONNECT_TIMEOUT_MS = 2000,		/* for the answer of the guest, or of a host listener whose backlog is full */
+	/* for the answer of the guest, or of a host listener whose backlog is full */
+	VSD_CONNECT_TIMEOUT_MS = 2000,
 	VSD_CLOSE_TIMEOUT_MS = 2000,		/* for the guest's RST after SHUTDOWN */
 	VSD_LINGER_TIMEOUT_MS = 30000,		/* for a host reader to take the last bytes of a guest that is gone */
 	VSD_TIMEOUT_MAX_MS = 3600000,

@@ -21,7 +21,8 @@ int vsock_mux_init(struct vsock_mux *m, const struct vsock_params *params)
 
 	memset(m, 0, sizeof(*m));
 	m->params = *params;
-	m->filter = (struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid, .types = vsp_types_for(0) };
+	m->filter = (struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid,
+					 .types = vsp_types_for(0) };
 	m->budget.limit = VSP_REPLIES_DEFAULT;
 	m->last_port = VSOCK_PORTS - 1;
 	m->news_end = &m->news;
@@ -187,7 +188,8 @@ static u32 step(struct vsock_mux *m, struct vsock_conn *c, enum vsp_event event)
 	if (v.acts & VSP_ACT_STOP_TIMER)
 		vsock_timer_stop(&m->timers, &c->timer);
 	if (v.acts & VSP_ACT_START_TIMER)
-		vsock_timer_start(&m->timers, &c->timer, m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
+		vsock_timer_start(&m->timers, &c->timer,
+				  m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
 								    m->params.close_timeout));
 	c->sends |= sends_of(v.acts);
 	if (v.acts & VSP_ACT_HANGUP)
@@ -218,7 +220,10 @@ static void owe_reply(struct vsock_mux *m, struct vsp_hdr hdr)
 void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_reject why)
 {
 	m->rejects[why]++;
-	/* A CID that is not here is answered like a port that is not: whoever connects to it need not wait for a timeout. */
+	/*
+	 * A CID that is not here is answered like a port that is not: whoever connects to it need not wait for
+	 * a timeout.
+	 */
 	if (vsp_wants_rst(why == VSP_REJECT_DST_CID ? VSP_REJECT_NO_FLOW : why, hdr))
 		owe_reply(m, vsp_rst_for(hdr));
 }
@@ -332,7 +337,10 @@ void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c)
 
 bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port)
 {
-	/* There are more ports than connections, so a free one is found after as many tries as there are connections. */
+	/*
+	 * There are more ports than connections, so a free one is found after as many tries as there are
+	 * connections.
+	 */
 	for (u32 tries = 0; tries <= m->hashed; tries++) {
 		m->last_port = (m->last_port + 1) % VSOCK_PORTS;
 		if (port_in_use(m, VSOCK_PORT_FIRST + m->last_port))

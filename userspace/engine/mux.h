@@ -2,11 +2,12 @@
 /*
  * mux.h - all connections of one guest, without a socket or a ring
  *
- * The engine owns what the rules (kernel/proto/) judge: states, both ledgers, who sends next, deadlines. It makes no system
- * call and reads no clock; whoever drives it (the daemon, a simulator) carries the bytes:
+ * The engine owns what the rules (kernel/proto/) judge: states, both ledgers, who sends next, deadlines. It makes no
+ * system call and reads no clock; whoever drives it (the daemon, a simulator) carries the bytes:
  *
  *   from the guest: vsp_decode() -> vsock_mux_find() -> vsock_mux_arrive() says what to do with the payload
- *   to the guest:   vsock_mux_next() -> vsock_mux_control(), or bytes read into the guest and vsock_mux_data() for each packet
+ *   to the guest:   vsock_mux_next() -> vsock_mux_control(), or bytes read into the guest and vsock_mux_data() for
+ *                   each packet
  *   and after both: vsock_mux_news() hands out connections to which something happened, with facts as bits
  *
  * Connections are embedded in the driver's own; the engine allocates none.

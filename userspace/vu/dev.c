@@ -116,7 +116,8 @@ static struct outcome set_mem_table(struct vu_dev *d, struct vu_msg *msg)
 	const struct vu_mem_table *t = &msg->body.table;
 	u32 n = t->nregions;
 
-	if (n > VU_TABLE_REGIONS_MAX || msg->size < offsetof(struct vu_mem_table, regions) + n * sizeof(t->regions[0]) ||
+	if (n > VU_TABLE_REGIONS_MAX ||
+	    msg->size < offsetof(struct vu_mem_table, regions) + n * sizeof(t->regions[0]) ||
 	    msg->nfds != n)
 		return ended("memory table of a wrong size");
 	vu_mem_clear(&d->mem);

@@ -5,9 +5,10 @@
  * One message at a time; what changed comes back as facts. Whatever a front-end sends that makes no sense ends its
  * session with a reason in words, and nothing else.
  *
- * Doorbells: the caller polls vu_ring.kick_fd and closes it. An eventfd lives on in the front-end when it is closed here,
- * and so would its registration with epoll; so this file only ever replaces the number, and the caller, who remembers
- * what it polls, compares after each message (one message replaces one doorbell at most) and after vu_dev_end().
+ * Doorbells: the caller polls vu_ring.kick_fd and closes it. An eventfd lives on in the front-end when it is closed
+ * here, and so would its registration with epoll; so this file only ever replaces the number, and the caller, who
+ * remembers what it polls, compares after each message (one message replaces one doorbell at most) and after
+ * vu_dev_end().
  */
 #ifndef VU_DEV_H
 #define VU_DEV_H
