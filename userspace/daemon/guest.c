@@ -250,7 +250,7 @@ static void expire(struct vsd_guest *g)
 	struct vsock_timer *t;
 
 	while ((t = vsock_timers_expire(&g->mux.timers, g->loop->now)) != NULL)
-		vsd_conn_timeout((struct vsd_conn *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
+		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
 	if (g->host_paused && g->loop->now >= g->host_again)
 		vsd_host_resume(g);
 }

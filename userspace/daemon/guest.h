@@ -234,7 +234,7 @@ void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
 
 static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
 {
-	return (struct vsd_conn *)((u8 *)c - offsetof(struct vsd_conn, c));
+	return (struct vsd_conn *)(void *)((u8 *)c - offsetof(struct vsd_conn, c));
 }
 
 /* host.c */

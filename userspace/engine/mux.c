@@ -409,7 +409,7 @@ void vsock_mux_gone(struct vsock_mux *m)
 	}
 	/* What is left in the scheduler owes a guest something that is not there any more. */
 	for (struct vsp_flow *f; (f = vsp_sched_next(&m->sched)) != NULL;) {
-		struct vsock_conn *c = (struct vsock_conn *)((u8 *)f - offsetof(struct vsock_conn, flow));
+		struct vsock_conn *c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
 
 		vsp_sched_remove(&m->sched, f);
 		if (f == &m->replies_flow)
@@ -430,7 +430,7 @@ struct vsock_turn vsock_mux_next(const struct vsock_mux *m)
 		return (struct vsock_turn){ .any = false };
 	if (f == &m->replies_flow)
 		return (struct vsock_turn){ .any = true, .control = true };
-	c = (struct vsock_conn *)((u8 *)f - offsetof(struct vsock_conn, flow));
+	c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
 	return (struct vsock_turn){ .any = true, .conn = c, .control = c->sends != 0 };
 }
 
