@@ -36,8 +36,9 @@ static void pause_a_little(void)
 
 static void in_daemon(struct fix *f, const char *const *args)
 {
-	const char *argv[ARGS_MAX] = { getenv("VSOCKD"), "--guest-cid", "7", "--socket", f->socket, "--uds-path",
-				       f->uds };
+	const char *argv[ARGS_MAX] = {
+		getenv("VSOCKD"), "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds
+	};
 	int log = open(f->log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
 	u32 n = 7;
 
@@ -184,8 +185,11 @@ struct vsp_hdr fix_expect(struct fix *f, enum vsp_op op)
 struct vsp_hdr fix_hdr(u32 host_port, u32 guest_port, enum vsp_op op)
 {
 	return (struct vsp_hdr){
-		.src = { .cid = CID, .port = guest_port }, .dst = { .cid = VSP_CID_HOST, .port = host_port },
-		.type = VSP_TYPE_STREAM, .op = (u16)op, .buf_alloc = 256 << 10,
+		.src = { .cid = CID, .port = guest_port },
+		.dst = { .cid = VSP_CID_HOST, .port = host_port },
+		.type = VSP_TYPE_STREAM,
+		.op = (u16)op,
+		.buf_alloc = 256 << 10,
 	};
 }
 

@@ -11,12 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHECK(cond)                                                                    \
-	do {                                                                           \
-		if (!(cond)) {                                                         \
-			fprintf(stderr, "# %s:%d: %s\n", __FILE__, __LINE__, #cond);   \
-			exit(1);                                                       \
-		}                                                                      \
+#define CHECK(cond)                                                                  \
+	do {                                                                         \
+		if (!(cond)) {                                                       \
+			fprintf(stderr, "# %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			exit(1);                                                     \
+		}                                                                    \
 	} while (0)
 
 #define CID 7

@@ -79,11 +79,18 @@ static void spellings(void)
 
 static void bad_lines_close_silently(void)
 {
-	static const char *const bad[] = { "\n", "CONNECT\n", "CONNECT \n", "CONNECT x\n", "CONNECT 5x\n",
+	static const char *const bad[] = { "\n",
+					   "CONNECT\n",
+					   "CONNECT \n",
+					   "CONNECT x\n",
+					   "CONNECT 5x\n",
 					   "CONNECT -5\n",
-					   "CONNECT 4294967296\n", "CONNECT 99999999999999999\n", "CONNECTED 5\n",
+					   "CONNECT 4294967296\n",
+					   "CONNECT 99999999999999999\n",
+					   "CONNECTED 5\n",
 					   "HELLO 5\n",
-					   "CONNECT5\n", "CONNECT                         5\n",
+					   "CONNECT5\n",
+					   "CONNECT                         5\n",
 					   "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" };
 	struct fix f;
 	char c;

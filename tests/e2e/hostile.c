@@ -135,8 +135,8 @@ struct bad_chain {
 
 static void put(struct vu_drv *d, u32 i, u64 gpa, u32 len, u16 flags, u16 next)
 {
-	d->desc[i] = (struct vsp_wire_desc){ cpu_to_le64(gpa), cpu_to_le32(len), cpu_to_le16(flags),
-					     cpu_to_le16(next) };
+	d->desc[i] =
+		(struct vsp_wire_desc){ cpu_to_le64(gpa), cpu_to_le32(len), cpu_to_le16(flags), cpu_to_le16(next) };
 }
 
 static void make_avail(struct fix *f, struct vu_drv *d, u64 gpa)
@@ -231,10 +231,12 @@ static void make_table_nowhere(struct fix *f, struct vu_drv *d, u64 gpa)
 static void broken_rings(void)
 {
 	static const struct bad_chain bad[] = {
-		{ "avail", make_avail }, { "head", make_head }, { "chain", make_loop }, { "head", make_next },
-		{ "order", make_writable }, { "memory", make_nowhere }, { "memory", make_past_end },
-		{ "memory", make_wrap },
-		{ "indirect", make_odd_table }, { "indirect", make_nested_table }, { "memory", make_table_nowhere },
+		{ "avail", make_avail },	  { "head", make_head },
+		{ "chain", make_loop },		  { "head", make_next },
+		{ "order", make_writable },	  { "memory", make_nowhere },
+		{ "memory", make_past_end },	  { "memory", make_wrap },
+		{ "indirect", make_odd_table },	  { "indirect", make_nested_table },
+		{ "memory", make_table_nowhere },
 	};
 	struct fix f;
 	char c;
@@ -289,9 +291,15 @@ static int raw(struct fix *f)
 static void bad_messages(void)
 {
 	static const u32 heads[][3] = {
-		{ 1, 2, 0 }, { 1, 1, 100000 }, { 999, 1, 0 }, { 5, 1, 4 }, { VU_SET_VRING_NUM, 1, 4 },
+		{ 1, 2, 0 },
+		{ 1, 1, 100000 },
+		{ 999, 1, 0 },
+		{ 5, 1, 4 },
+		{ VU_SET_VRING_NUM, 1, 4 },
 		{ 0xffffffff, 1, 8 },
-		{ VU_SET_FEATURES, 1, 0 }, { VU_GET_CONFIG, 1, 4 }, { VU_SET_VRING_KICK, 1, 8 },
+		{ VU_SET_FEATURES, 1, 0 },
+		{ VU_GET_CONFIG, 1, 4 },
+		{ VU_SET_VRING_KICK, 1, 8 },
 		{ VU_ADD_MEM_REG, 1, 40 },
 	};
 	struct fix f;
@@ -323,8 +331,9 @@ static void too_many_descriptors(void)
 	char control[CMSG_SPACE(20 * sizeof(int))] = { 0 };
 	u32 head[3] = { VU_SET_OWNER, 1, 0 };
 	struct iovec iov = { head, sizeof(head) };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-			     .msg_controllen = sizeof(control) };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
 	struct fix f;
 	u32 fds;

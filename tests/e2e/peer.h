@@ -12,17 +12,17 @@
 #include "kernel/proto/wire.h"
 
 enum peer_shape {
-	PEER_ONE,	/* one descriptor */
-	PEER_TWO,	/* header, payload: Linux 6.1 */
-	PEER_SPLIT,	/* the header in three, the last with payload behind it */
-	PEER_FRAGS,	/* header, payload in 4 KiB pieces: newer Linux */
-	PEER_INDIRECT,	/* PEER_FRAGS through a table */
-	PEER_EMPTY,	/* PEER_TWO with descriptors of no length between */
+	PEER_ONE,      /* one descriptor */
+	PEER_TWO,      /* header, payload: Linux 6.1 */
+	PEER_SPLIT,    /* the header in three, the last with payload behind it */
+	PEER_FRAGS,    /* header, payload in 4 KiB pieces: newer Linux */
+	PEER_INDIRECT, /* PEER_FRAGS through a table */
+	PEER_EMPTY,    /* PEER_TWO with descriptors of no length between */
 	NUM_PEER_SHAPES,
 };
 
 enum {
-	PEER_SLOT = 70 << 10,	/* bytes of memory per descriptor in each ring */
+	PEER_SLOT = 70 << 10, /* bytes of memory per descriptor in each ring */
 	PEER_WAIT_MS = 10000,
 };
 
@@ -30,7 +30,7 @@ enum {
 struct peer {
 	struct vu_front f;
 	u32 buffer;
-	bool two;	/* receive buffers of two descriptors: header, payload */
+	bool two; /* receive buffers of two descriptors: header, payload */
 };
 
 int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features);

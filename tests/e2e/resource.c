@@ -123,7 +123,7 @@ static void killed_client(void)
 
 static void ten_thousand(void)
 {
-	enum { MANY = 9000 };	/* of our own descriptors and of the daemon's, both under the usual limits */
+	enum { MANY = 9000 }; /* of our own descriptors and of the daemon's, both under the usual limits */
 	static const char *const args[] = { "--max-connections", "10000", NULL };
 	static struct fix f;
 	struct rlimit lim;

@@ -11,11 +11,11 @@
 #include "kernel/proto/env.h"
 
 enum {
-	VSD_COMMAND_MAX = 32,	/* bytes of a command, newline included */
+	VSD_COMMAND_MAX = 32, /* bytes of a command, newline included */
 };
 
 enum vsd_command_what {
-	VSD_COMMAND_PART,	/* no newline yet */
+	VSD_COMMAND_PART, /* no newline yet */
 	VSD_COMMAND_CONNECT,
 	VSD_COMMAND_BAD,
 };

@@ -280,8 +280,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		to = vsd_to_guest(g);
 		drain_news(g);
 		/* Answers that left make room for packets that had to wait for it. */
-		more = from || to || (g->from_due && vsp_budget_left(&g->mux.budget) &&
-				      vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
+		more = from || to ||
+		       (g->from_due && vsp_budget_left(&g->mux.budget) && vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
 		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]));
 	}
 	if (g->dev.mem.lost) {
@@ -307,9 +307,9 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
 		"packets_to_guest=%llu bytes_to_guest=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
-		(unsigned long long)n->refused,
-		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
-		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest);
+		(unsigned long long)n->refused, (unsigned long long)n->packets_from_guest,
+		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
+		(unsigned long long)n->bytes_to_guest);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
 			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),

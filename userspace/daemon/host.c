@@ -56,8 +56,8 @@ int vsd_host_listen(const char *component, const char *option, const char *path)
 			goto fail;
 		if (!is_stale(path)) {
 			vsd_log(VSD_ERROR, component,
-				"--%s %s: somebody is using it; stop that program or choose another path",
-				option, path);
+				"--%s %s: somebody is using it; stop that program or choose another path", option,
+				path);
 			close(fd);
 			return -EADDRINUSE;
 		}

@@ -8,7 +8,7 @@
 #include "kernel/proto/env.h"
 
 enum vsd_level {
-	VSD_REPORT,	/* somebody asked for it */
+	VSD_REPORT, /* somebody asked for it */
 	VSD_ERROR,
 	VSD_WARN,
 	VSD_INFO,

@@ -16,16 +16,16 @@
 /* A receive buffer taken for this turn. */
 struct buffer {
 	u16 head;
-	u16 first;	/* segment in vsd_loop.iov */
+	u16 first; /* segment in vsd_loop.iov */
 	u16 niov;
-	u32 room;	/* payload */
+	u32 room; /* payload */
 };
 
 struct turn {
 	struct buffer buffers[VSD_TURN_CHAINS];
 	u32 n;
 	u32 niov;
-	u32 out;	/* segments in vsd_loop.out */
+	u32 out; /* segments in vsd_loop.out */
 	u32 bytes;
 };
 
@@ -62,7 +62,8 @@ static bool take_buffer(struct vsd_guest *g, struct turn *t)
 		if (p.what != VU_POP_CHAIN)
 			return false;
 		if (p.bytes > VSP_HDR_LEN) {
-			t->buffers[t->n++] = (struct buffer){ .head = p.head, .first = (u16)t->niov,
+			t->buffers[t->n++] = (struct buffer){ .head = p.head,
+							      .first = (u16)t->niov,
 							      .niov = (u16)p.niov,
 							      .room = p.bytes - VSP_HDR_LEN };
 			t->niov += p.niov;

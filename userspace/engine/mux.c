@@ -21,8 +21,8 @@ int vsock_mux_init(struct vsock_mux *m, const struct vsock_params *params)
 
 	memset(m, 0, sizeof(*m));
 	m->params = *params;
-	m->filter = (struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid,
-					 .types = vsp_types_for(0) };
+	m->filter =
+		(struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid, .types = vsp_types_for(0) };
 	m->budget.limit = VSP_REPLIES_DEFAULT;
 	m->last_port = VSOCK_PORTS - 1;
 	m->news_end = &m->news;
@@ -190,7 +190,7 @@ static u32 step(struct vsock_mux *m, struct vsock_conn *c, enum vsp_event event)
 	if (v.acts & VSP_ACT_START_TIMER)
 		vsock_timer_start(&m->timers, &c->timer,
 				  m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
-								    m->params.close_timeout));
+								       m->params.close_timeout));
 	c->sends |= sends_of(v.acts);
 	if (v.acts & VSP_ACT_HANGUP)
 		c->err = v.err;
@@ -246,7 +246,7 @@ static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, 
 		c->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
 		return vsp_event_of_shutdown(c->hints, unread);
 	case VSP_OP_RST:
-		return vsp_event_of_rst(c->hints);
+		return vsp_event_of_rst(c->hints, c->shut);
 	default:
 		return vsp_event_of(hdr->op);
 	}
@@ -446,15 +446,18 @@ static struct vsp_hdr next_reply(struct vsock_mux *m)
 
 static struct vsp_hdr header(struct vsock_mux *m, struct vsock_conn *c, enum vsp_op op, u32 flags, u32 len)
 {
-	struct vsp_stamp stamp = { 0 };
+	/* virtio 1.4 5.10.6.3, both: every packet of a flow has valid credit, a reset too. */
+	struct vsp_stamp stamp = vsp_rxc_stamp(&c->rxc);
 
-	if (op != VSP_OP_RST)
-		stamp = vsp_rxc_stamp(&c->rxc);
 	return (struct vsp_hdr){
 		.src = { .cid = VSP_CID_HOST, .port = c->host_port },
 		.dst = { .cid = m->params.guest_cid, .port = c->guest_port },
-		.len = len, .type = c->type, .op = (u16)op, .flags = flags,
-		.buf_alloc = stamp.buf_alloc, .fwd_cnt = stamp.fwd_cnt,
+		.len = len,
+		.type = c->type,
+		.op = (u16)op,
+		.flags = flags,
+		.buf_alloc = stamp.buf_alloc,
+		.fwd_cnt = stamp.fwd_cnt,
 	};
 }
 

@@ -17,9 +17,9 @@
 #include "vu/ring.h"
 
 enum {
-	VU_RINGS_MAX = 3,	/* rx, tx and, where the front-end does not keep it to itself, the event queue */
-	VU_RING_RX = 0,		/* to the guest */
-	VU_RING_TX = 1,		/* from the guest */
+	VU_RINGS_MAX = 3, /* rx, tx and, where the front-end does not keep it to itself, the event queue */
+	VU_RING_RX = 0,	  /* to the guest */
+	VU_RING_TX = 1,	  /* from the guest */
 	VU_RING_SIZE_DEFAULT = 1024,
 };
 
@@ -47,10 +47,10 @@ struct vu_dev {
 
 /* What one message did, as bits. */
 enum vu_dev_fact {
-	VU_DEV_SERVED = 1 << 0,		/* there was a complete message; there may be another */
-	VU_DEV_RINGS = 1 << 1,		/* a ring was started, stopped, enabled or moved, or its doorbell changed */
-	VU_DEV_RESTARTED = 1 << 2,	/* a ring begins elsewhere than it stopped: the guest forgot everything */
-	VU_DEV_ENDED = 1 << 3,		/* the session is over: @why, or NULL where the front-end just closed */
+	VU_DEV_SERVED = 1 << 0,	   /* there was a complete message; there may be another */
+	VU_DEV_RINGS = 1 << 1,	   /* a ring was started, stopped, enabled or moved, or its doorbell changed */
+	VU_DEV_RESTARTED = 1 << 2, /* a ring begins elsewhere than it stopped: the guest forgot everything */
+	VU_DEV_ENDED = 1 << 3,	   /* the session is over: @why, or NULL where the front-end just closed */
 };
 
 struct vu_dev_news {

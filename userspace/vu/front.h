@@ -13,8 +13,8 @@
 
 enum {
 	VU_FRONT_RINGS_MAX = 3,
-	VU_FRONT_RING_BYTES = 1 << 20,	/* of memory per ring: enough for the largest */
-	VU_FRONT_REPLY_MS = 5000,	/* for the device to answer */
+	VU_FRONT_RING_BYTES = 1 << 20, /* of memory per ring: enough for the largest */
+	VU_FRONT_REPLY_MS = 5000,      /* for the device to answer */
 };
 
 /**

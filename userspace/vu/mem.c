@@ -20,8 +20,7 @@ static bool replace_region(struct vu_mem *m, const u8 *at)
 		if (at < r->map || at >= r->map + r->map_len)
 			continue;
 		if (mmap(r->map, r->map_len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
-			 -1, 0) == MAP_FAILED)
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
 			return false;
 		m->lost = 1;
 		return true;

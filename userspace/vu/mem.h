@@ -20,7 +20,7 @@
 #include <signal.h>
 
 enum {
-	VU_MEM_REGIONS_MAX = 32,	/* regions of a guest, memory hotplug included */
+	VU_MEM_REGIONS_MAX = 32, /* regions of a guest, memory hotplug included */
 };
 
 /**
