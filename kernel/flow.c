@@ -18,6 +18,7 @@ static const struct rhashtable_params flow_params = {
 
 /**
  * vst_side_init - prepare a transport's table and its worker for incoming requests
+ * @side: zeroed memory, but for what its module sets afterwards
  *
  * Return: 0 or -ENOMEM. May sleep.
  */

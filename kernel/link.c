@@ -23,6 +23,9 @@ const char *vst_stat_name(u32 stat)
 
 /**
  * vst_link_init - a link with one reference, down
+ * @side: the transport
+ * @ops: the driver behind the link
+ * @local_cid: our CID on it, or VSP_CID_ANY if it is not known yet
  * @link: zeroed memory inside the driver's structure
  */
 void vst_link_init(struct vst_link *link, struct vst_side *side, const struct vst_link_ops *ops, u32 local_cid)
@@ -96,6 +99,7 @@ static void flow_gone(struct vst_flow *flow)
 
 /**
  * vst_link_reset - end every connection of a link, those still connecting included
+ * @link: the device; may be up or down
  *
  * virtio 1.4 5.10.6.7, driver: existing connections are shut down on TRANSPORT_RESET. Sockets see ECONNRESET at once.
  * Not through vsock_for_each_connected_socket(): it misses sockets that are connecting, and its lock is the wrong way
@@ -130,6 +134,8 @@ static bool follows_cid(const struct vst_link *link, const struct vsock_sock *vs
 
 /**
  * vst_link_set_cid - the device says that we have another CID
+ * @link: the device
+ * @cid: the CID that it says we have
  *
  * virtio 1.4 5.10.6.7, driver: listen connections remain operational with the current CID. One that is bound to the
  * old CID by number would never be found again, so its address is rewritten; the core's table is keyed by port alone.

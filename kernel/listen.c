@@ -155,6 +155,7 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 
 /**
  * vst_listen_request - a request arrived for a listener
+ * @link: the device it came over
  * @sk: the listener; the reference is taken over
  * @hdr: the request
  *

@@ -25,6 +25,7 @@ static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
 
 /**
  * vst_pkt_new - room for a packet's payload
+ * @gfp: for the packet and its pages
  * @flow: a reference is taken
  * @len: 1 .. VSP_MAX_PAYLOAD bytes
  *
@@ -64,6 +65,7 @@ void vst_pkt_free(struct vst_pkt *pkt)
 
 /**
  * vst_seg_new - an empty segment
+ * @gfp: for the segment and its pages
  * @len: bytes that must fit, 1 .. VSP_MAX_PAYLOAD
  *
  * Return: a segment with @cap of at least @len, or NULL.

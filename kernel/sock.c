@@ -112,6 +112,8 @@ static void forget(struct vst_flow *flow, struct sock *sk)
 
 /**
  * vst_step - an event happened to a connection
+ * @flow: the connection
+ * @event: what happened, with its conditions folded in
  *
  * The only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
  */
@@ -194,6 +196,7 @@ static int backlog_rcv(struct sock *sk, struct sk_buff *skb)
 
 /**
  * vst_ring_bell - have the socket look at vst_flow.bits
+ * @flow: the connection
  * @sk: the flow's socket; the caller has a reference and no lock
  *
  * Does not wait: a socket in use by a process finds the bell on its backlog when the process lets go. There is one skb
@@ -268,6 +271,8 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 
 /**
  * vst_sock_init - vsock_transport.init, but for the side, which the transport's own init adds
+ * @side: the transport
+ * @vsk: the socket
  * @psk: the listener, for a socket that is being accepted
  *
  * Return: 0 or -ENOMEM. May sleep.
@@ -441,7 +446,7 @@ static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *dr
 	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
 	*drained = bytes && flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc);
-	return vsp_rxc_update_due(&flow->rxc, lowat);
+	return vsp_rxc_update_due(&flow->rxc, lowat, flow->txc.peer_buf_alloc);
 }
 
 static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
@@ -521,7 +526,7 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 		seg = NULL;
 	vsp_rxc_consume(&flow->rxc, n);
 	flow->readable -= n;
-	due = vsp_rxc_update_due(&flow->rxc, 1);
+	due = vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (seg)
 		vst_seg_free(seg);
@@ -703,7 +708,7 @@ static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
 	if (!vst_core_sets_rcvlowat())
 		WRITE_ONCE(sk_vsock(vsk)->sk_rcvlowat, val ?: 1);
 	spin_lock(&flow->lock);
-	due = vsp_rxc_update_due(&flow->rxc, val ?: 1);
+	due = vsp_rxc_update_due(&flow->rxc, val ?: 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (due && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);

@@ -142,6 +142,8 @@ void vst_pkts_free(struct list_head *done)
 
 /**
  * vst_reply - answer a packet that has no connection with a reset
+ * @link: the device
+ * @to: the packet
  *
  * Never an answer to a reset. Called by the receive worker, which checked vst_rx_ready() before it took the packet; the
  * accept worker has no such promise and may find the budget spent: then the peer's own timer has to do.
@@ -173,6 +175,7 @@ static void wake_flow(struct vst_flow *flow)
 
 /**
  * vst_send_ctl - owe the peer control headers
+ * @flow: the connection
  * @ctl: enum vst_ctl but for VST_CTL_RST, which is vst_tx_end()'s
  * @shut: hints to announce, with VST_CTL_SHUTDOWN
  */
@@ -214,6 +217,7 @@ void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt)
 
 /**
  * vst_tx_end - the flow sends nothing any more, but for a last reset
+ * @flow: the connection
  * @rst: send one
  *
  * What waits is dropped. The first call decides: the flow's address may belong to another connection by the next one.

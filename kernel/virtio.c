@@ -57,11 +57,28 @@ struct tx_hdr {
 /**
  * struct vst_dev - the virtio device
  * @link: what the common part sees
- * @rx_lock: guards the receive ring, @rx_run and the buffers
+ * @vdev: the device; gone once @link is down
+ * @vqs: its rings, likewise
+ * @tx_work: makes room in the transmit ring after an interrupt
+ * @event_work: serves the event ring
+ * @rx_work: serves the receive ring
+ *
+ * @rx_lock: guards the receive ring and
  * @rx_run: the receive ring may be used
- * @rx_bufs: @n_rx_bufs buffers
- * @event_lock: guards the event ring and @event_run
- * Under link.tx_lock: @tx_hdrs, @tx_free, @tx_cost (of what lies in the ring)
+ * @n_rx_bufs: how many buffers there are
+ * @rx_bufs: all of them, in the ring or without a page
+ *
+ * @event_lock: guards the event ring and
+ * @event_run: the event ring may be used
+ * @events: its buffers
+ *
+ * Under link.tx_lock:
+ * @tx_hdrs: headers that are sent alone
+ * @n_tx_hdrs: how many
+ * @tx_free: those that are not in the ring
+ * @tx_cost: of what lies in the ring
+ *
+ * @events_unknown: events that mean nothing to us; atomic
  */
 struct vst_dev {
 	struct vst_link link;

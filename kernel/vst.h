@@ -58,6 +58,7 @@ struct vst_key {
  * @len: bytes that arrived, those it has taken included
  * @cap: bytes that fit
  * @data: the first byte
+ * @room: bytes of a small segment
  *
  * Memory is at most twice the payload: bytes that were copied fill a segment before the next begins, and a receive
  * buffer is handed over only if it is at least half full.
@@ -82,6 +83,7 @@ struct vst_seg {
  * @len: bytes of payload
  * @flags: the header's
  * @wire: the header, filled in when the packet goes to the ring
+ * @data: payload of at most VST_SMALL_PKT bytes
  */
 struct vst_pkt {
 	struct list_head node;
@@ -129,7 +131,9 @@ enum vst_bit {
  * @key: its address; set with @link
  * @hash: in vst_side.flows
  * @on_link: in vst_link.flows, under vst_link.flows_lock
+ * @rcu: frees it after a grace period
  * @bits: enum vst_bit, atomic
+ * @lock: guards what the third paragraph lists
  *
  * With the socket owned:
  * @state: the connection's state; written by vst_step() only
@@ -245,13 +249,22 @@ enum vst_stat {
  * @peer_cid: the only CID at its other end, or VSP_CID_ANY where the peer forwards for others
  * @types: VSP_TYPES() that were negotiated
  *
- * Under @tx_lock:
+ * @tx_lock: guards the driver's transmit ring and
  * @sched: flows with something to send
- * @budget: replies that wait, in @replies from @reply_head on
+ * @budget: replies that wait
+ * @reply_head: the oldest of them
+ * @replies: a ring of them
  * @up: the ring may be used
  *
- * @flows_lock: guards @flows, every flow in the table
- * @inbox_lock: guards @inboxes, requests on their way to listeners, and @n_inboxes
+ * @flows_lock: guards
+ * @flows: every flow in the table that runs over this link
+ *
+ * @inbox_lock: guards
+ * @inboxes: requests on their way to listeners
+ * @n_inboxes: how many listeners have any
+ *
+ * @rejects: packets refused, by reason; atomic
+ * @stats: other counters, enum vst_stat; atomic
  */
 struct vst_link {
 	refcount_t ref;

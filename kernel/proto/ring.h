@@ -109,6 +109,8 @@ static inline s32 vsp_ring_avail(u16 avail_idx, u16 last_avail, u32 size)
 
 /**
  * vsp_ring_notify_due - event-idx: did a move from @old_idx to @new_idx pass the index that the other end waits for?
+ * @new_idx: our index now
+ * @old_idx: our index when the other end was last notified
  * @event: used_event or avail_event as just read: virtio 1.4 2.7.7.2, 2.7.10
  */
 static inline bool vsp_ring_notify_due(u16 event, u16 new_idx, u16 old_idx)

@@ -61,6 +61,8 @@ struct vsp_flow *vsp_sched_next(const struct vsp_sched *s);
 
 /**
  * vsp_sched_charge - a queued flow sent one packet
+ * @s: the scheduler
+ * @f: the flow
  * @bytes: payload bytes, at most VSP_MAX_PAYLOAD (a datagram of several fragments: charge each)
  * @more: it has another one that could be sent now; otherwise it leaves the scheduler
  */

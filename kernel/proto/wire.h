@@ -181,6 +181,8 @@ struct vsp_wire vsp_encode(struct vsp_hdr hdr);
 
 /**
  * vsp_wants_rst - must this packet, refused for @why, be answered with a reset?
+ * @why: the reason; VSP_OK wants none
+ * @hdr: the packet
  *
  * virtio 1.4 5.10.6: an RST is sent for an unknown type. We also reset where payload would otherwise vanish from a flow
  * that believes in it. An RST is never answered: two ends that did so would never stop.

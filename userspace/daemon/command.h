@@ -2,8 +2,8 @@
 /*
  * command.h - the line with which a host client says where it wants to go: "CONNECT <port>\n"
  *
- * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a carriage
- * return before the newline is white space. Pure: bytes in, verdict out.
+ * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a
+ * carriage return before the newline is white space. Pure: bytes in, verdict out.
  */
 #ifndef VSD_COMMAND_H
 #define VSD_COMMAND_H
@@ -11,11 +11,11 @@
 #include "kernel/proto/env.h"
 
 enum {
-	VSD_COMMAND_MAX = 32,	/* bytes of a command, newline included */
+	VSD_COMMAND_MAX = 32, /* bytes of a command, newline included */
 };
 
 enum vsd_command_what {
-	VSD_COMMAND_PART,	/* no newline yet */
+	VSD_COMMAND_PART, /* no newline yet */
 	VSD_COMMAND_CONNECT,
 	VSD_COMMAND_BAD,
 };

@@ -3,8 +3,9 @@
  * from_guest.c - packets of the guest to Unix sockets, straight from guest memory
  *
  * A batch takes chains off the ring in order, judges each header from a private copy, and collects the payload of each
- * connection. At the end each connection's payload goes out with one system call, and all chains are given back with one
- * publication. What a socket does not take is copied, so that a slow reader never holds the ring; credit bounds the copy.
+ * connection. At the end each connection's payload goes out with one system call, and all chains are given back with
+ * one publication. What a socket does not take is copied, so that a slow reader never holds the ring; credit bounds the
+ * copy.
  */
 #include "daemon/guest.h"
 
@@ -156,7 +157,8 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 		return TOOK_NO_ROOM;
 	if (p.what == VU_POP_BROKEN) {
 		g->mux.rejects[p.why]++;
-		vsd_guest_warn(g, "tx ring is broken (%s); not served until the guest resets it", vsp_reject_name(p.why));
+		vsd_guest_warn(g, "tx ring is broken (%s); not served until the guest resets it",
+			       vsp_reject_name(p.why));
 	}
 	if (p.what != VU_POP_CHAIN)
 		return TOOK_NONE;

@@ -13,7 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event, const struct vsp_verdict *v)
+static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event,
+		       const struct vsp_verdict *v)
 {
 	char acts[256] = "";
 	size_t len = 0;
@@ -174,12 +175,12 @@ static void begin_session(struct vsd_guest *g)
 	vsd_log(VSD_INFO, g->name, "front-end connected");
 }
 
-/* All messages that are there. */
+/* The messages that are there, up to a limit: what is left raises the next event. */
 static void serve_front_end(struct vsd_guest *g)
 {
 	struct vu_dev_news news = { .facts = VU_DEV_SERVED };
 
-	while (g->dev.chan.fd >= 0 && news.facts & VU_DEV_SERVED && !(news.facts & VU_DEV_ENDED)) {
+	for (u32 i = 0; i < VSD_MESSAGES && (news.facts & VU_DEV_SERVED) && !(news.facts & VU_DEV_ENDED); i++) {
 		news = vu_dev_serve(&g->dev);
 		sync_kicks(g);
 		if (news.facts & VU_DEV_RESTARTED) {
@@ -200,9 +201,15 @@ static void serve_front_end(struct vsd_guest *g)
 static void kicked(struct vsd_guest *g, u32 ring)
 {
 	u64 count[8];
-	ssize_t ignored = g->polled_kick[ring] < 0 ? 0 : read(g->polled_kick[ring], count, sizeof(count));
+	int fd = g->polled_kick[ring];
+	ssize_t n;
 
-	(void)ignored;
+	if (fd < 0)
+		return;
+	n = read(fd, count, sizeof(count));
+	/* A doorbell whose other end is gone would ring for ever. */
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, fd, NULL);
 	if (ring == VU_RING_TX)
 		g->from_due = true;
 	if (ring == VU_RING_RX)
@@ -219,7 +226,8 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 			begin_session(g);
 		break;
 	case VSD_SOURCE_FRONT_END:
-		serve_front_end(g);
+		if (g->dev.chan.fd >= 0)
+			serve_front_end(g);
 		break;
 	case VSD_SOURCE_KICK_RX:
 	case VSD_SOURCE_KICK_TX:
@@ -242,7 +250,7 @@ static void expire(struct vsd_guest *g)
 	struct vsock_timer *t;
 
 	while ((t = vsock_timers_expire(&g->mux.timers, g->loop->now)) != NULL)
-		vsd_conn_timeout((struct vsd_conn *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
+		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
 	if (g->host_paused && g->loop->now >= g->host_again)
 		vsd_host_resume(g);
 }
@@ -272,8 +280,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		to = vsd_to_guest(g);
 		drain_news(g);
 		/* Answers that left make room for packets that had to wait for it. */
-		more = from || to || (g->from_due && vsp_budget_left(&g->mux.budget) &&
-				      vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
+		more = from || to ||
+		       (g->from_due && vsp_budget_left(&g->mux.budget) && vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
 		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]));
 	}
 	if (g->dev.mem.lost) {
@@ -298,12 +306,14 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 	vsd_log(level, g->name,
 		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
 		"packets_to_guest=%llu bytes_to_guest=%llu",
-		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened, (unsigned long long)n->refused,
-		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
-		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest);
+		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
+		(unsigned long long)n->refused, (unsigned long long)n->packets_from_guest,
+		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
+		(unsigned long long)n->bytes_to_guest);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
-			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i), (unsigned long long)g->mux.rejects[i]);
+			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),
+				(unsigned long long)g->mux.rejects[i]);
 	}
 }
 

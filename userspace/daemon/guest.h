@@ -2,9 +2,9 @@
 /*
  * guest.h - one guest: its front-end's session, its connections, the sockets of both
  *
- * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an epoll
- * event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody, whatever its
- * socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
+ * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an
+ * epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody,
+ * whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
  *
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket
@@ -21,16 +21,17 @@
 #include "vu/dev.h"
 
 enum {
-	VSD_BATCH_PACKETS = 256,	/* packets from the guest between two publications of the used ring */
-	VSD_BATCH_IOV = 2048,		/* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
-	VSD_TURN_CHAINS = 64,		/* receive buffers of the guest filled by one system call */
-	VSD_TURN_IOV = 1024,		/* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
-	VSD_ROUNDS = 4,			/* batches in each direction before other guests and events have their turn */
-	VSD_ACCEPT_BATCH = 64,		/* host clients accepted at a time */
-	VSD_DIAL_RETRY_MS = 5,		/* a host listener's backlog was full: look again */
-	VSD_ACCEPT_RETRY_MS = 100,	/* out of descriptors or memory: look again */
+	VSD_BATCH_PACKETS = 256,   /* packets from the guest between two publications of the used ring */
+	VSD_BATCH_IOV = 2048,	   /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
+	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
+	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
+	VSD_ROUNDS = 4,		   /* batches in each direction before other guests and events have their turn */
+	VSD_MESSAGES = 64,	   /* vhost-user messages dealt with at a time */
+	VSD_ACCEPT_BATCH = 64,	   /* host clients accepted at a time */
+	VSD_DIAL_RETRY_MS = 5,	   /* a host listener's backlog was full: look again */
+	VSD_ACCEPT_RETRY_MS = 100, /* out of descriptors or memory: look again */
 };
-#define VSD_MS 1000000ull		/* ns */
+#define VSD_MS 1000000ull /* ns */
 
 /* What an epoll event is about. The first member of, or embedded in, what it concerns. */
 enum vsd_source {
@@ -54,9 +55,9 @@ struct vsd_watch {
 
 /* A packet of a batch: where its payload lies. */
 struct vsd_packet {
-	u16 first;	/* segment */
+	u16 first; /* segment */
 	u16 niov;
-	u16 next;	/* packet of the same connection, or VSD_NO_PACKET */
+	u16 next; /* packet of the same connection, or VSD_NO_PACKET */
 };
 #define VSD_NO_PACKET 0xffff
 
@@ -79,12 +80,12 @@ struct vsd_loop {
 
 /* What a connection's socket is doing. */
 enum vsd_phase {
-	VSD_PHASE_NONE,		/* no socket (any more) */
-	VSD_PHASE_COMMAND,	/* a host client has not said yet where it wants to go */
-	VSD_PHASE_DIAL,		/* a host listener's backlog is full */
-	VSD_PHASE_WAIT,		/* a host client waits for the guest's answer */
+	VSD_PHASE_NONE,	   /* no socket (any more) */
+	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
+	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
+	VSD_PHASE_WAIT,	   /* a host client waits for the guest's answer */
 	VSD_PHASE_OPEN,
-	VSD_PHASE_LINGER,	/* the guest is done; the last bytes wait for their reader */
+	VSD_PHASE_LINGER, /* the guest is done; the last bytes wait for their reader */
 };
 
 /**
@@ -233,7 +234,7 @@ void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
 
 static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
 {
-	return (struct vsd_conn *)((u8 *)c - offsetof(struct vsd_conn, c));
+	return (struct vsd_conn *)(void *)((u8 *)c - offsetof(struct vsd_conn, c));
 }
 
 /* host.c */

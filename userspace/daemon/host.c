@@ -55,8 +55,9 @@ int vsd_host_listen(const char *component, const char *option, const char *path)
 		if (errno != EADDRINUSE)
 			goto fail;
 		if (!is_stale(path)) {
-			vsd_log(VSD_ERROR, component, "--%s %s: somebody is using it; stop that program or choose another path",
-				option, path);
+			vsd_log(VSD_ERROR, component,
+				"--%s %s: somebody is using it; stop that program or choose another path", option,
+				path);
 			close(fd);
 			return -EADDRINUSE;
 		}
@@ -68,7 +69,8 @@ int vsd_host_listen(const char *component, const char *option, const char *path)
 		return fd;
 fail:
 	err = errno;
-	vsd_log(VSD_ERROR, component, "--%s %s: %s; the directory must exist and be writable", option, path, strerror(err));
+	vsd_log(VSD_ERROR, component, "--%s %s: %s; the directory must exist and be writable", option, path,
+		strerror(err));
 	if (fd >= 0)
 		close(fd);
 	return -err;
@@ -166,8 +168,12 @@ void vsd_host_command(struct vsd_conn *s)
 	cmd = vsd_command_parse(bytes, (u32)n);
 	if (cmd.what == VSD_COMMAND_PART && !s->hup)
 		return;
-	/* Only the command is taken; what follows is for the guest. A client that left already wants nothing any more. */
-	if (cmd.what != VSD_COMMAND_CONNECT || s->hup || recv(s->fd, bytes, cmd.len, MSG_DONTWAIT) != (ssize_t)cmd.len) {
+	/*
+	 * Only the command is taken; what follows is for the guest. A client that left already wants nothing
+	 * any more.
+	 */
+	if (cmd.what != VSD_COMMAND_CONNECT || s->hup ||
+	    recv(s->fd, bytes, cmd.len, MSG_DONTWAIT) != (ssize_t)cmd.len) {
 		drop_client(s);
 		return;
 	}

@@ -8,7 +8,7 @@
 #include "kernel/proto/env.h"
 
 enum vsd_level {
-	VSD_REPORT,	/* somebody asked for it */
+	VSD_REPORT, /* somebody asked for it */
 	VSD_ERROR,
 	VSD_WARN,
 	VSD_INFO,
@@ -36,7 +36,8 @@ enum vsd_level vsd_level_by_name(const char *name);
 void vsd_log_set_level(enum vsd_level level);
 bool vsd_log_enabled(enum vsd_level level);
 
-void vsd_log(enum vsd_level level, const char *component, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void vsd_log(enum vsd_level level, const char *component, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* May a line be written at time @now (ns)? If some were held back before, *@dropped says how many. */
 bool vsd_rate_ok(struct vsd_rate *rate, u64 now, u32 *dropped);

@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 enum {
-	EVENTS_MAX = 256,	/* epoll events taken at a time */
-	FDS_RESERVE = 64,	/* descriptors that are not for connections */
+	EVENTS_MAX = 256, /* epoll events taken at a time */
+	FDS_RESERVE = 64, /* descriptors that are not for connections */
 	EXIT_USAGE = 2,
 };
 
@@ -55,8 +55,9 @@ static void fit_limits(struct vsd_guest_opts *o)
 	most = lim.rlim_cur > 2 * FDS_RESERVE ? lim.rlim_cur - FDS_RESERVE : FDS_RESERVE;
 	if (o->conns_max <= most)
 		return;
-	vsd_log(VSD_WARN, "vsockd", "--max-connections %u: only %llu files may be open, so %llu connections (see ulimit -n)",
-		o->conns_max, (unsigned long long)lim.rlim_cur, (unsigned long long)most);
+	vsd_log(VSD_WARN, "vsockd",
+		"--max-connections %u: only %llu files may be open, so %llu connections (see ulimit -n)", o->conns_max,
+		(unsigned long long)lim.rlim_cur, (unsigned long long)most);
 	o->conns_max = (u32)most;
 }
 

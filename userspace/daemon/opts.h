@@ -8,22 +8,23 @@
 #include "daemon/log.h"
 
 enum {
-	VSD_PATH_MAX = 108,		/* bytes of sockaddr_un.sun_path */
-	VSD_PORT_SUFFIX_MAX = 11,	/* "_4294967295" */
+	VSD_PATH_MAX = 108,	  /* bytes of sockaddr_un.sun_path */
+	VSD_PORT_SUFFIX_MAX = 11, /* "_4294967295" */
 
 	VSD_GUEST_CID_DEFAULT = 3,
 	VSD_CONNS_DEFAULT = 4096,
 	VSD_CONNS_MAX = 1 << 20,
 	VSD_QUEUE_SIZE_DEFAULT = 1024,
 	/*
-	 * What an unread connection may cost us. 256 KiB is what a stock kernel promises; with 64 KiB a sender of 64 KiB
-	 * packets stops after each.
+	 * What an unread connection may cost us. 256 KiB is what a stock kernel promises; with 64 KiB a sender of 64
+	 * KiB packets stops after each.
 	 */
 	VSD_WINDOW_DEFAULT = 256 << 10,
-	VSD_HANDSHAKE_TIMEOUT_MS = 10000,	/* for the CONNECT line: somebody may type it */
-	VSD_CONNECT_TIMEOUT_MS = 2000,		/* for the answer of the guest, or of a host listener whose backlog is full */
-	VSD_CLOSE_TIMEOUT_MS = 2000,		/* for the guest's RST after SHUTDOWN */
-	VSD_LINGER_TIMEOUT_MS = 30000,		/* for a host reader to take the last bytes of a guest that is gone */
+	VSD_HANDSHAKE_TIMEOUT_MS = 10000, /* for the CONNECT line: somebody may type it */
+	/* for the answer of the guest, or of a host listener whose backlog is full */
+	VSD_CONNECT_TIMEOUT_MS = 2000,
+	VSD_CLOSE_TIMEOUT_MS = 2000,   /* for the guest's RST after SHUTDOWN */
+	VSD_LINGER_TIMEOUT_MS = 30000, /* for a host reader to take the last bytes of a guest that is gone */
 	VSD_TIMEOUT_MAX_MS = 3600000,
 };
 
@@ -52,8 +53,8 @@ struct vsd_guest_opts {
 
 enum vsd_opts_what {
 	VSD_OPTS_RUN,
-	VSD_OPTS_DONE,	/* help or version was printed */
-	VSD_OPTS_BAD,	/* what is wrong was printed */
+	VSD_OPTS_DONE, /* help or version was printed */
+	VSD_OPTS_BAD,  /* what is wrong was printed */
 };
 
 struct vsd_opts {

@@ -2,8 +2,8 @@
 /*
  * to_guest.c - bytes of Unix sockets into the guest's receive buffers, without a copy in between
  *
- * A turn of a connection takes as many buffers as its deficit and its credit allow, reads into all of them with one system
- * call that leaves room for the headers, and writes the headers afterwards. Buffers that stayed empty go back.
+ * A turn of a connection takes as many buffers as its deficit and its credit allow, reads into all of them with one
+ * system call that leaves room for the headers, and writes the headers afterwards. Buffers that stayed empty go back.
  */
 #include "daemon/guest.h"
 
@@ -16,16 +16,16 @@
 /* A receive buffer taken for this turn. */
 struct buffer {
 	u16 head;
-	u16 first;	/* segment in vsd_loop.iov */
+	u16 first; /* segment in vsd_loop.iov */
 	u16 niov;
-	u32 room;	/* payload */
+	u32 room; /* payload */
 };
 
 struct turn {
 	struct buffer buffers[VSD_TURN_CHAINS];
 	u32 n;
 	u32 niov;
-	u32 out;	/* segments in vsd_loop.out */
+	u32 out; /* segments in vsd_loop.out */
 	u32 bytes;
 };
 
@@ -62,7 +62,9 @@ static bool take_buffer(struct vsd_guest *g, struct turn *t)
 		if (p.what != VU_POP_CHAIN)
 			return false;
 		if (p.bytes > VSP_HDR_LEN) {
-			t->buffers[t->n++] = (struct buffer){ .head = p.head, .first = (u16)t->niov, .niov = (u16)p.niov,
+			t->buffers[t->n++] = (struct buffer){ .head = p.head,
+							      .first = (u16)t->niov,
+							      .niov = (u16)p.niov,
 							      .room = p.bytes - VSP_HDR_LEN };
 			t->niov += p.niov;
 			return true;

@@ -21,7 +21,8 @@ int vsock_mux_init(struct vsock_mux *m, const struct vsock_params *params)
 
 	memset(m, 0, sizeof(*m));
 	m->params = *params;
-	m->filter = (struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid, .types = vsp_types_for(0) };
+	m->filter =
+		(struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid, .types = vsp_types_for(0) };
 	m->budget.limit = VSP_REPLIES_DEFAULT;
 	m->last_port = VSOCK_PORTS - 1;
 	m->news_end = &m->news;
@@ -187,8 +188,9 @@ static u32 step(struct vsock_mux *m, struct vsock_conn *c, enum vsp_event event)
 	if (v.acts & VSP_ACT_STOP_TIMER)
 		vsock_timer_stop(&m->timers, &c->timer);
 	if (v.acts & VSP_ACT_START_TIMER)
-		vsock_timer_start(&m->timers, &c->timer, m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
-								    m->params.close_timeout));
+		vsock_timer_start(&m->timers, &c->timer,
+				  m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
+								       m->params.close_timeout));
 	c->sends |= sends_of(v.acts);
 	if (v.acts & VSP_ACT_HANGUP)
 		c->err = v.err;
@@ -218,7 +220,10 @@ static void owe_reply(struct vsock_mux *m, struct vsp_hdr hdr)
 void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_reject why)
 {
 	m->rejects[why]++;
-	/* A CID that is not here is answered like a port that is not: whoever connects to it need not wait for a timeout. */
+	/*
+	 * A CID that is not here is answered like a port that is not: whoever connects to it need not wait for
+	 * a timeout.
+	 */
 	if (vsp_wants_rst(why == VSP_REJECT_DST_CID ? VSP_REJECT_NO_FLOW : why, hdr))
 		owe_reply(m, vsp_rst_for(hdr));
 }
@@ -241,7 +246,7 @@ static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, 
 		c->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
 		return vsp_event_of_shutdown(c->hints, unread);
 	case VSP_OP_RST:
-		return vsp_event_of_rst(c->hints);
+		return vsp_event_of_rst(c->hints, c->shut);
 	default:
 		return vsp_event_of(hdr->op);
 	}
@@ -332,7 +337,10 @@ void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c)
 
 bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port)
 {
-	/* There are more ports than connections, so a free one is found after as many tries as there are connections. */
+	/*
+	 * There are more ports than connections, so a free one is found after as many tries as there are
+	 * connections.
+	 */
 	for (u32 tries = 0; tries <= m->hashed; tries++) {
 		m->last_port = (m->last_port + 1) % VSOCK_PORTS;
 		if (port_in_use(m, VSOCK_PORT_FIRST + m->last_port))
@@ -347,7 +355,8 @@ bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 
 void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
 {
 	vsp_rxc_consume(&c->rxc, bytes);
-	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) || !vsp_rxc_update_due(&c->rxc, 1))
+	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) ||
+	    !vsp_rxc_update_due(&c->rxc, 1, c->txc.peer_buf_alloc))
 		return;
 	c->sends |= VSOCK_SEND_CREDIT_UPDATE;
 	reschedule(m, c);
@@ -401,7 +410,7 @@ void vsock_mux_gone(struct vsock_mux *m)
 	}
 	/* What is left in the scheduler owes a guest something that is not there any more. */
 	for (struct vsp_flow *f; (f = vsp_sched_next(&m->sched)) != NULL;) {
-		struct vsock_conn *c = (struct vsock_conn *)((u8 *)f - offsetof(struct vsock_conn, flow));
+		struct vsock_conn *c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
 
 		vsp_sched_remove(&m->sched, f);
 		if (f == &m->replies_flow)
@@ -422,7 +431,7 @@ struct vsock_turn vsock_mux_next(const struct vsock_mux *m)
 		return (struct vsock_turn){ .any = false };
 	if (f == &m->replies_flow)
 		return (struct vsock_turn){ .any = true, .control = true };
-	c = (struct vsock_conn *)((u8 *)f - offsetof(struct vsock_conn, flow));
+	c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
 	return (struct vsock_turn){ .any = true, .conn = c, .control = c->sends != 0 };
 }
 
@@ -438,15 +447,18 @@ static struct vsp_hdr next_reply(struct vsock_mux *m)
 
 static struct vsp_hdr header(struct vsock_mux *m, struct vsock_conn *c, enum vsp_op op, u32 flags, u32 len)
 {
-	struct vsp_stamp stamp = { 0 };
+	/* virtio 1.4 5.10.6.3, both: every packet of a flow has valid credit, a reset too. */
+	struct vsp_stamp stamp = vsp_rxc_stamp(&c->rxc);
 
-	if (op != VSP_OP_RST)
-		stamp = vsp_rxc_stamp(&c->rxc);
 	return (struct vsp_hdr){
 		.src = { .cid = VSP_CID_HOST, .port = c->host_port },
 		.dst = { .cid = m->params.guest_cid, .port = c->guest_port },
-		.len = len, .type = c->type, .op = (u16)op, .flags = flags,
-		.buf_alloc = stamp.buf_alloc, .fwd_cnt = stamp.fwd_cnt,
+		.len = len,
+		.type = c->type,
+		.op = (u16)op,
+		.flags = flags,
+		.buf_alloc = stamp.buf_alloc,
+		.fwd_cnt = stamp.fwd_cnt,
 	};
 }
 

@@ -2,11 +2,12 @@
 /*
  * mux.h - all connections of one guest, without a socket or a ring
  *
- * The engine owns what the rules (kernel/proto/) judge: states, both ledgers, who sends next, deadlines. It makes no system
- * call and reads no clock; whoever drives it (the daemon, a simulator) carries the bytes:
+ * The engine owns what the rules (kernel/proto/) judge: states, both ledgers, who sends next, deadlines. It makes no
+ * system call and reads no clock; whoever drives it (the daemon, a simulator) carries the bytes:
  *
  *   from the guest: vsp_decode() -> vsock_mux_find() -> vsock_mux_arrive() says what to do with the payload
- *   to the guest:   vsock_mux_next() -> vsock_mux_control(), or bytes read into the guest and vsock_mux_data() for each packet
+ *   to the guest:   vsock_mux_next() -> vsock_mux_control(), or bytes read into the guest and vsock_mux_data() for
+ *                   each packet
  *   and after both: vsock_mux_news() hands out connections to which something happened, with facts as bits
  *
  * Connections are embedded in the driver's own; the engine allocates none.
@@ -38,10 +39,10 @@ enum vsock_send {
 
 /* What happened to a connection that its driver must know. */
 enum vsock_fact {
-	VSOCK_OPENED = 1 << 0,	/* the guest accepted */
-	VSOCK_HINTED = 1 << 1,	/* the guest's shutdown hints grew: vsock_conn.hints */
-	VSOCK_OVER = 1 << 2,	/* it is closed and out of the table: vsock_conn.err */
-	VSOCK_SENT_LAST = 1 << 3,	/* it owes the guest nothing any more */
+	VSOCK_OPENED = 1 << 0,	  /* the guest accepted */
+	VSOCK_HINTED = 1 << 1,	  /* the guest's shutdown hints grew: vsock_conn.hints */
+	VSOCK_OVER = 1 << 2,	  /* it is closed and out of the table: vsock_conn.err */
+	VSOCK_SENT_LAST = 1 << 3, /* it owes the guest nothing any more */
 };
 
 /**
@@ -154,9 +155,9 @@ void vsock_mux_fini(struct vsock_mux *m);
 
 /* What to do with a packet. */
 enum vsock_arrival {
-	VSOCK_NOTHING,	/* it was dealt with */
-	VSOCK_DELIVER,	/* its payload goes to the connection's reader; vsock_mux_consumed() when it did */
-	VSOCK_SPAWN,	/* it asks for a connection: vsock_mux_spawn() or vsock_mux_refuse() */
+	VSOCK_NOTHING, /* it was dealt with */
+	VSOCK_DELIVER, /* its payload goes to the connection's reader; vsock_mux_consumed() when it did */
+	VSOCK_SPAWN,   /* it asks for a connection: vsock_mux_spawn() or vsock_mux_refuse() */
 };
 
 /* The connection that a packet from the guest belongs to, or NULL. */
@@ -208,9 +209,9 @@ void vsock_mux_timeout(struct vsock_mux *m, struct vsock_conn *c);
 
 /* A turn: who may put something on the ring. */
 struct vsock_turn {
-	bool any;		/* somebody may */
-	struct vsock_conn *conn;	/* NULL: a reply */
-	bool control;		/* a control packet; otherwise data */
+	bool any;		 /* somebody may */
+	struct vsock_conn *conn; /* NULL: a reply */
+	bool control;		 /* a control packet; otherwise data */
 };
 
 struct vsock_turn vsock_mux_next(const struct vsock_mux *m);

@@ -12,7 +12,7 @@
 /* Zeroed memory is an empty tail. */
 struct vsock_tail {
 	u8 *bytes;
-	u32 first;	/* offset of the oldest byte */
+	u32 first; /* offset of the oldest byte */
 	u32 len;
 	u32 room;
 };

@@ -14,7 +14,7 @@
 /* A timer. Zeroed memory is one that is not armed. */
 struct vsock_timer {
 	u64 at;
-	u32 place;	/* in the heap, counted from 1 */
+	u32 place; /* in the heap, counted from 1 */
 };
 
 /**

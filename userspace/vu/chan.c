@@ -80,10 +80,13 @@ enum vu_chan_got vu_chan_recv(struct vu_chan *ch, const char **why)
 			struct cmsghdr align;
 			char bytes[CMSG_SPACE(VU_FDS_MAX * sizeof(int))];
 		} control;
-		u8 *base = ch->have < VU_HDR_LEN ? (u8 *)&ch->in + ch->have : ch->in.body.bytes + (ch->have - VU_HDR_LEN);
+		u8 *base = ch->have < VU_HDR_LEN ? (u8 *)&ch->in + ch->have :
+						   ch->in.body.bytes + (ch->have - VU_HDR_LEN);
 		struct iovec iov = { .iov_base = base, .iov_len = missing(ch) };
-		struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1,
-				     .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes) };
+		struct msghdr mh = { .msg_iov = &iov,
+				     .msg_iovlen = 1,
+				     .msg_control = control.bytes,
+				     .msg_controllen = sizeof(control.bytes) };
 		ssize_t n = recvmsg(ch->fd, &mh, MSG_CMSG_CLOEXEC);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))

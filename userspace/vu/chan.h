@@ -23,10 +23,10 @@ struct vu_chan {
 };
 
 enum vu_chan_got {
-	VU_CHAN_MORE,	/* nothing complete yet; wait until the socket is readable */
-	VU_CHAN_MSG,	/* @in is complete; call vu_chan_done() when it was dealt with */
-	VU_CHAN_EOF,	/* the other end closed */
-	VU_CHAN_BAD,	/* the other end sent something that is no message: *why */
+	VU_CHAN_MORE, /* nothing complete yet; wait until the socket is readable */
+	VU_CHAN_MSG,  /* @in is complete; call vu_chan_done() when it was dealt with */
+	VU_CHAN_EOF,  /* the other end closed */
+	VU_CHAN_BAD,  /* the other end sent something that is no message: *why */
 };
 
 /* Begin with a connected socket, which the channel owns from now on. */

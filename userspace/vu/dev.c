@@ -6,17 +6,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEV_FEATURES (VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_INDIRECT_DESC) | VU_BIT(VU_F_EVENT_IDX) | \
-		      VU_BIT(VU_F_PROTOCOL_FEATURES))
-#define DEV_PROTOCOL (VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_CONFIG) | \
-		      VU_BIT(VU_PF_CONFIGURE_MEM_SLOTS))
+#define DEV_FEATURES \
+	(VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_INDIRECT_DESC) | VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_PROTOCOL_FEATURES))
+#define DEV_PROTOCOL \
+	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_CONFIGURE_MEM_SLOTS))
 
 /* What became of a message: facts as in vu_dev_news, or a reason to end the session. */
 struct outcome {
 	u32 facts;
 	const char *why;
-	bool reply;	/* the message has become its own reply */
-	bool failed;	/* refused, but only the message: visible with VU_FLAG_NEED_REPLY */
+	bool reply;  /* the message has become its own reply */
+	bool failed; /* refused, but only the message: visible with VU_FLAG_NEED_REPLY */
 };
 
 static const struct outcome fine;
@@ -116,8 +116,8 @@ static struct outcome set_mem_table(struct vu_dev *d, struct vu_msg *msg)
 	const struct vu_mem_table *t = &msg->body.table;
 	u32 n = t->nregions;
 
-	if (n > VU_TABLE_REGIONS_MAX || msg->size < offsetof(struct vu_mem_table, regions) + n * sizeof(t->regions[0]) ||
-	    msg->nfds != n)
+	if (n > VU_TABLE_REGIONS_MAX ||
+	    msg->size < offsetof(struct vu_mem_table, regions) + n * sizeof(t->regions[0]) || msg->nfds != n)
 		return ended("memory table of a wrong size");
 	vu_mem_clear(&d->mem);
 	for (u32 i = 0; i < n; i++) {

@@ -5,9 +5,10 @@
  * One message at a time; what changed comes back as facts. Whatever a front-end sends that makes no sense ends its
  * session with a reason in words, and nothing else.
  *
- * Doorbells: the caller polls vu_ring.kick_fd and closes it. An eventfd lives on in the front-end when it is closed here,
- * and so would its registration with epoll; so this file only ever replaces the number, and the caller, who remembers
- * what it polls, compares after each message (one message replaces one doorbell at most) and after vu_dev_end().
+ * Doorbells: the caller polls vu_ring.kick_fd and closes it. An eventfd lives on in the front-end when it is closed
+ * here, and so would its registration with epoll; so this file only ever replaces the number, and the caller, who
+ * remembers what it polls, compares after each message (one message replaces one doorbell at most) and after
+ * vu_dev_end().
  */
 #ifndef VU_DEV_H
 #define VU_DEV_H
@@ -16,9 +17,9 @@
 #include "vu/ring.h"
 
 enum {
-	VU_RINGS_MAX = 3,	/* rx, tx and, where the front-end does not keep it to itself, the event queue */
-	VU_RING_RX = 0,		/* to the guest */
-	VU_RING_TX = 1,		/* from the guest */
+	VU_RINGS_MAX = 3, /* rx, tx and, where the front-end does not keep it to itself, the event queue */
+	VU_RING_RX = 0,	  /* to the guest */
+	VU_RING_TX = 1,	  /* from the guest */
 	VU_RING_SIZE_DEFAULT = 1024,
 };
 
@@ -46,10 +47,10 @@ struct vu_dev {
 
 /* What one message did, as bits. */
 enum vu_dev_fact {
-	VU_DEV_SERVED = 1 << 0,		/* there was a complete message; there may be another */
-	VU_DEV_RINGS = 1 << 1,		/* a ring was started, stopped, enabled or moved, or its doorbell changed */
-	VU_DEV_RESTARTED = 1 << 2,	/* a ring begins elsewhere than it stopped: the guest forgot everything */
-	VU_DEV_ENDED = 1 << 3,		/* the session is over: @why, or NULL where the front-end just closed */
+	VU_DEV_SERVED = 1 << 0,	   /* there was a complete message; there may be another */
+	VU_DEV_RINGS = 1 << 1,	   /* a ring was started, stopped, enabled or moved, or its doorbell changed */
+	VU_DEV_RESTARTED = 1 << 2, /* a ring begins elsewhere than it stopped: the guest forgot everything */
+	VU_DEV_ENDED = 1 << 3,	   /* the session is over: @why, or NULL where the front-end just closed */
 };
 
 struct vu_dev_news {

@@ -71,7 +71,7 @@ static void put_desc(struct vsp_wire_desc *w, const struct vu_seg *s, bool more,
 
 static void make_available(struct vu_drv *d, u32 head)
 {
-	u16 wire = (u16)cpu_to_le16(head);
+	u16 wire = (u16)cpu_to_le16((u16)head);
 
 	memcpy(d->avail + vsp_avail_slot_offset(vsp_ring_slot(d->avail_idx, d->size)), &wire, sizeof(wire));
 	d->avail_idx++;

@@ -14,7 +14,7 @@
 struct vu_seg {
 	u64 gpa;
 	u32 len;
-	bool write;	/* for the device to write */
+	bool write; /* for the device to write */
 };
 
 /**

@@ -77,13 +77,16 @@ static int negotiate(struct vu_front *f)
 static int share_memory(struct vu_front *f)
 {
 	u64 half = f->opts.memory / 2 & ~4095ull;
-	struct vu_msg msg = { .request = VU_SET_MEM_TABLE, .size = 8 + 2 * sizeof(struct vu_region_desc), .nfds = 2,
+	struct vu_msg msg = { .request = VU_SET_MEM_TABLE,
+			      .size = 8 + 2 * sizeof(struct vu_region_desc),
+			      .nfds = 2,
 			      .fds = { f->memfd, f->memfd } };
 
 	msg.body.table.nregions = 2;
 	msg.body.table.regions[0] = (struct vu_region_desc){ .gpa = FRONT_GPA, .uva = FRONT_UVA, .size = half };
 	msg.body.table.regions[1] = (struct vu_region_desc){
-		.gpa = FRONT_GPA + half, .uva = FRONT_UVA + half, .size = f->opts.memory - half, .mmap_offset = half };
+		.gpa = FRONT_GPA + half, .uva = FRONT_UVA + half, .size = f->opts.memory - half, .mmap_offset = half
+	};
 	return vu_front_call(f, &msg, false);
 }
 
@@ -96,7 +99,8 @@ static int ring_fd(struct vu_front *f, enum vu_request request, u32 index, int f
 
 static int ring_state(struct vu_front *f, enum vu_request request, u32 index, u32 num)
 {
-	struct vu_msg msg = { .request = request, .size = sizeof(struct vu_vring_state),
+	struct vu_msg msg = { .request = request,
+			      .size = sizeof(struct vu_vring_state),
 			      .body.state = { .index = index, .num = num } };
 
 	return vu_front_call(f, &msg, false);
@@ -106,8 +110,10 @@ static int start_ring(struct vu_front *f, u32 i)
 {
 	u64 at = (u64)i * VU_FRONT_RING_BYTES;
 	u32 size = f->opts.ring_size;
-	struct vu_msg addr = { .request = VU_SET_VRING_ADDR, .size = sizeof(struct vu_vring_addr),
-			       .body.addr = { .index = i, .desc = FRONT_UVA + at,
+	struct vu_msg addr = { .request = VU_SET_VRING_ADDR,
+			       .size = sizeof(struct vu_vring_addr),
+			       .body.addr = { .index = i,
+					      .desc = FRONT_UVA + at,
 					      .avail = FRONT_UVA + at + vu_drv_avail_offset(size),
 					      .used = FRONT_UVA + at + vu_drv_used_offset(size) } };
 	int err = vu_drv_init(&f->drv[i], f->mem + at, size, f->features & VU_BIT(VU_F_EVENT_IDX));
@@ -129,6 +135,7 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	struct timeval patience = { .tv_sec = VU_FRONT_REPLY_MS / 1000 };
+	u64 offered;
 	int err = 0;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -153,6 +160,9 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 		err = share_memory(f);
 	for (u32 i = 0; i < opts->rings && !err; i++)
 		err = start_ring(f, i);
+	/* Messages are dealt with in order: an answer says that the rings are served. */
+	if (!err)
+		err = ask_u64(f, VU_GET_FEATURES, &offered);
 	if (!err)
 		return 0;
 	errno = -err;

@@ -2,8 +2,8 @@
 /*
  * front.h - the front-end of a vhost-user session: plays QEMU for a guest that we are ourselves
  *
- * Memory is a memfd that the device maps as two regions, so that chains may cross from one to the other. Rings lie at its
- * beginning; everything from vu_front_data() on is the caller's.
+ * Memory is a memfd that the device maps as two regions, so that chains may cross from one to the other. Rings lie at
+ * its beginning; everything from vu_front_data() on is the caller's.
  */
 #ifndef VU_FRONT_H
 #define VU_FRONT_H
@@ -13,8 +13,8 @@
 
 enum {
 	VU_FRONT_RINGS_MAX = 3,
-	VU_FRONT_RING_BYTES = 1 << 20,	/* of memory per ring: enough for the largest */
-	VU_FRONT_REPLY_MS = 5000,	/* for the device to answer */
+	VU_FRONT_RING_BYTES = 1 << 20, /* of memory per ring: enough for the largest */
+	VU_FRONT_REPLY_MS = 5000,      /* for the device to answer */
 };
 
 /**

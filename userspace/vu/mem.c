@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* What the SIGBUS handler searches. The signal is synchronous and there is one thread, so it never sees a list in change. */
+/*
+ * What the SIGBUS handler searches. The signal is synchronous and there is one thread, so it never sees a list
+ * in change.
+ */
 static struct vu_mem *guarded;
 
 static bool replace_region(struct vu_mem *m, const u8 *at)
@@ -16,8 +19,8 @@ static bool replace_region(struct vu_mem *m, const u8 *at)
 
 		if (at < r->map || at >= r->map + r->map_len)
 			continue;
-		if (mmap(r->map, r->map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
-			 -1, 0) == MAP_FAILED)
+		if (mmap(r->map, r->map_len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
 			return false;
 		m->lost = 1;
 		return true;
@@ -142,7 +145,8 @@ struct vu_span vu_mem_at(struct vu_mem *m, u64 gpa, u64 len)
 		if (gpa < r->gpa || offset >= r->size)
 			continue;
 		m->last = i;
-		return (struct vu_span){ .ptr = r->base + offset, .len = len < r->size - offset ? len : r->size - offset };
+		return (struct vu_span){ .ptr = r->base + offset,
+					 .len = len < r->size - offset ? len : r->size - offset };
 	}
 	return none;
 }

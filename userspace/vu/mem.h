@@ -5,9 +5,10 @@
  * Two kinds of address: gpa in descriptors, uva (the front-end's own) in VU_SET_VRING_ADDR. A translation never returns
  * a byte outside a region.
  *
- * A front-end can truncate a file that is mapped here; touching it then raises SIGBUS. vu_mem_guard() puts zeroed memory
- * of our own in the place of such a region and marks the guest as lost, so that no load or store of ours needs to know:
- * the loop looks at vu_mem.lost after each batch and ends that guest's session. System calls on it fail with EFAULT.
+ * A front-end can truncate a file that is mapped here; touching it then raises SIGBUS. vu_mem_guard() puts zeroed
+ * memory of our own in the place of such a region and marks the guest as lost, so that no load or store of ours needs
+ * to know: the loop looks at vu_mem.lost after each batch and ends that guest's session. System calls on it fail with
+ * EFAULT.
  *
  * One thread.
  */
@@ -19,7 +20,7 @@
 #include <signal.h>
 
 enum {
-	VU_MEM_REGIONS_MAX = 32,	/* regions of a guest, memory hotplug included */
+	VU_MEM_REGIONS_MAX = 32, /* regions of a guest, memory hotplug included */
 };
 
 /**
@@ -62,7 +63,10 @@ struct vu_span {
 	u64 len;
 };
 
-/* Catch SIGBUS in guest memory, from now on and for every struct vu_mem. A SIGBUS elsewhere still kills. 0 or -errno. */
+/*
+ * Catch SIGBUS in guest memory, from now on and for every struct vu_mem. A SIGBUS elsewhere still kills. 0 or
+ * -errno.
+ */
 int vu_mem_guard(void);
 
 /* Begin without regions. Make it known to the guard; it must stay where it is until vu_mem_fini(). */

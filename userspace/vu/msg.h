@@ -64,7 +64,7 @@ enum {
 	VU_VRING_NO_FD = 0x100,
 
 	VU_HDR_LEN = 12,
-	VU_TABLE_REGIONS_MAX = 8,	/* regions in one VU_SET_MEM_TABLE, and so the most descriptors in a message */
+	VU_TABLE_REGIONS_MAX = 8, /* regions in one VU_SET_MEM_TABLE, and so the most descriptors in a message */
 	VU_FDS_MAX = 8,
 	VU_CONFIG_MAX = 256,
 };

@@ -15,7 +15,7 @@
 #include <sys/uio.h>
 
 enum {
-	VU_CHAIN_IOV_MAX = 1024,	/* memory segments in one chain; the largest iovec of a system call */
+	VU_CHAIN_IOV_MAX = 1024, /* memory segments in one chain; the largest iovec of a system call */
 };
 
 /**
@@ -66,7 +66,7 @@ struct vu_ring {
 enum vu_pop_what {
 	VU_POP_EMPTY,	/* the driver made nothing more available */
 	VU_POP_CHAIN,	/* a chain was taken */
-	VU_POP_NO_ROOM,	/* a chain is there, but has more segments than the caller has room for */
+	VU_POP_NO_ROOM, /* a chain is there, but has more segments than the caller has room for */
 	VU_POP_BROKEN,	/* @why says which rule; the ring is broken from now on */
 };
 
