@@ -2,8 +2,8 @@
 /*
  * hostile-device.c - a vhost-user vsock device that does what it is told, however wrong
  *
- * It serves one front-end at the socket named on its command line. Commands come from standard input, one per line; each
- * is answered by one line, "ok ...", "pkt ..." or "err ...". What the guest sends is kept until somebody asks for it.
+ * It serves one front-end at the socket named on its command line. Commands come from standard input, one per line;
+ * each is answered by one line, "ok ...", "pkt ..." or "err ...". What the guest sends is kept until somebody asks.
  * Nothing is answered by itself, but for ports that were told to echo: these behave, as the bystanders of an attack.
  *
  *   echo PORT                serve connections to this port well: accept, send back what comes, close
@@ -46,11 +46,11 @@ enum {
 
 struct range {
 	struct vsp_wire wire;
-	u64 left;   /* copies to go */
-	u32 step;   /* added to the source port from one to the next */
-	u32 bytes;  /* payload that is really there */
-	u32 at;	    /* offset of the payload in its stream */
-	u32 used;   /* what is claimed to have been written */
+	u64 left;  /* copies to go */
+	u32 step;  /* added to the source port from one to the next */
+	u32 bytes; /* payload that is really there */
+	u32 at;	   /* offset of the payload in its stream */
+	u32 used;  /* what is claimed to have been written */
 };
 
 /* A port of ours that behaves: one connection. */
@@ -277,11 +277,16 @@ static bool field(const struct vsp_wire *w, const char *key, u64 *value)
 		const char *name;
 		u64 value;
 	} all[] = {
-		{ "src_cid", le64_to_cpu(w->src_cid) }, { "dst_cid", le64_to_cpu(w->dst_cid) },
-		{ "src", le32_to_cpu(w->src_port) },	{ "dst", le32_to_cpu(w->dst_port) },
-		{ "len", le32_to_cpu(w->len) },		{ "type", le16_to_cpu(w->type) },
-		{ "op", le16_to_cpu(w->op) },		{ "flags", le32_to_cpu(w->flags) },
-		{ "buf_alloc", le32_to_cpu(w->buf_alloc) }, { "fwd_cnt", le32_to_cpu(w->fwd_cnt) },
+		{ "src_cid", le64_to_cpu(w->src_cid) },
+		{ "dst_cid", le64_to_cpu(w->dst_cid) },
+		{ "src", le32_to_cpu(w->src_port) },
+		{ "dst", le32_to_cpu(w->dst_port) },
+		{ "len", le32_to_cpu(w->len) },
+		{ "type", le16_to_cpu(w->type) },
+		{ "op", le16_to_cpu(w->op) },
+		{ "flags", le32_to_cpu(w->flags) },
+		{ "buf_alloc", le32_to_cpu(w->buf_alloc) },
+		{ "fwd_cnt", le32_to_cpu(w->fwd_cnt) },
 	};
 
 	for (u32 i = 0; i < ARRAY_SIZE(all); i++) {
@@ -540,8 +545,8 @@ static bool parse_fields(char *text, struct match *m)
 
 /*
  * The header's fields by the names of print_packet(), ports as src= and dst=; bytes= of payload, len= if the header is
- * to say another number, used= if the ring is; at= the payload's offset in its stream; times= copies, step= added to the
- * source port from one to the next; ms= to wait for buffers; async=1 not to wait.
+ * to say another number, used= if the ring is; at= the payload's offset in its stream; times= copies, step= added to
+ * the source port from one to the next; ms= to wait for buffers; async=1 not to wait.
  */
 static void parse_send(const struct match *m)
 {
@@ -552,7 +557,9 @@ static void parse_send(const struct match *m)
 		puts("err busy");
 		return;
 	}
-	*r = (struct range){ .left = get_or(m, "times", 1), .step = (u32)get_or(m, "step", 0), .bytes = (u32)bytes,
+	*r = (struct range){ .left = get_or(m, "times", 1),
+			     .step = (u32)get_or(m, "step", 0),
+			     .bytes = (u32)bytes,
 			     .at = (u32)get_or(m, "at", 0) };
 	r->used = (u32)get_or(m, "used", VSP_HDR_LEN + bytes);
 	r->wire.src_cid = cpu_to_le64(get_or(m, "src_cid", VSP_CID_HOST));

@@ -152,8 +152,7 @@ static void do_listen(struct slot *s, char **w)
 {
 	struct sockaddr_vm at = address(VMADDR_CID_ANY, (uint32_t)number(w, 0, 0));
 
-	if (new_socket(s) < 0 || bind(s->fd, (struct sockaddr *)&at, sizeof(at)) ||
-	    listen(s->fd, (int)number(w, 1, 8)))
+	if (new_socket(s) < 0 || bind(s->fd, (struct sockaddr *)&at, sizeof(at)) || listen(s->fd, (int)number(w, 1, 8)))
 		say_error();
 }
 
@@ -272,9 +271,9 @@ static void do_poll(struct slot *s, char **w)
 
 	(void)w;
 	poll(&p, 1, 0);
-	snprintf(answer, sizeof(answer), "ok%s%s%s%s%s", p.revents & POLLIN ? " in" : "", p.revents & POLLOUT ? " out" : "",
-		 p.revents & POLLRDHUP ? " rdhup" : "", p.revents & POLLHUP ? " hup" : "",
-		 p.revents & POLLERR ? " err" : "");
+	snprintf(answer, sizeof(answer), "ok%s%s%s%s%s", p.revents & POLLIN ? " in" : "",
+		 p.revents & POLLOUT ? " out" : "", p.revents & POLLRDHUP ? " rdhup" : "",
+		 p.revents & POLLHUP ? " hup" : "", p.revents & POLLERR ? " err" : "");
 }
 
 /* The socket's error as soon as there is one. */

@@ -216,8 +216,8 @@ static void stop_rings(struct vu_dev *d)
 }
 
 /*
- * A device begins. On a connection that served one before (it was unplugged, and plugged in again), that one's memory is
- * still here: nobody takes regions away when a device goes, and the new one adds the same again.
+ * A device begins. On a connection that served one before (it was unplugged, and plugged in again), that one's memory
+ * is still here: nobody takes regions away when a device goes, and the new one adds the same again.
  */
 static struct outcome new_owner(struct vu_dev *d)
 {
