@@ -15,6 +15,7 @@
  *   head ring=R head=H len=N skip=S   a used entry of one's own making, in the ring 0 (rx) or 1 (tx)
  *   event id=N len=N         an event, into the event ring that is searched for in the guest's memory: the front-end
  *                            keeps this ring to itself and only its interrupt is shared
+ *   storm                    events without end, until the guest stops its device; after a first event
  *   stat                     what is going on
  */
 #include "vu/dev.h"
@@ -42,6 +43,8 @@ enum {
 	GUEST_PAGE = 4096,
 	EVENT_BUFFERS = 8, /* what the driver posts */
 	EVENT_LEN = 4,
+	STORM_EVENT = 77,
+	STORM_BURST = 1 << 20,
 };
 
 struct range {
@@ -65,6 +68,14 @@ struct match {
 	const char *keys[16];
 	u64 values[16];
 	u32 n;
+};
+
+/* The event ring, where it was found; size 0 before. */
+struct event_ring {
+	u8 *desc;
+	u8 *avail;
+	u8 *used;
+	u32 size;
 };
 
 static struct {
@@ -96,6 +107,9 @@ static struct {
 	u32 n_echo_ports;
 	struct echo_flow flows[ECHO_FLOWS];
 	u64 from_guest, to_guest;
+
+	struct event_ring events;
+	bool storm;
 } g;
 
 static s64 now_ms(void)
@@ -417,13 +431,6 @@ static void give_held(void)
 
 /* ---- the event ring, which nobody gave us ---- */
 
-struct event_ring {
-	u8 *desc;
-	u8 *avail;
-	u8 *used;
-	u32 size;
-};
-
 static u16 get16(const u8 *p)
 {
 	__le16 v;
@@ -476,34 +483,53 @@ static bool find_event_ring(struct event_ring *e)
 	return false;
 }
 
-static bool send_event(u32 id, u32 len)
+/* Use the next buffer of the ring. False without one. */
+static bool use_event(const struct event_ring *e, u32 id, u32 len)
 {
-	/* Found once: the search needs a ring that was never used, and memory that no ring was freed into. */
-	static struct event_ring e;
-	const u64 one = 1;
+	u16 used = get16(e->used + 2);
+	u16 head = get16(e->avail + 4 + 2 * (used % e->size));
+	__le32 elem[2] = { cpu_to_le32(head), cpu_to_le32(len) }, value = cpu_to_le32(id);
+	__le16 idx = cpu_to_le16((u16)(used + 1));
 	struct vsp_wire_desc d;
 	struct vu_span span;
-	__le32 elem[2], value = cpu_to_le32(id);
-	__le16 idx;
-	u16 used, head;
 
-	if (!e.size && !find_event_ring(&e))
+	if (get16(e->avail + 2) == used)
 		return false;
-	used = get16(e.used + 2);
-	head = get16(e.avail + 4 + 2 * (used % e.size));
-	memcpy(&d, e.desc + sizeof(d) * head, sizeof(d));
+	/* Pairs with the driver's barrier before it moves its index. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	memcpy(&d, e->desc + sizeof(d) * head, sizeof(d));
 	span = vu_mem_at(&g.dev.mem, le64_to_cpu(d.addr), EVENT_LEN);
 	if (!span.ptr || span.len < EVENT_LEN)
 		return false;
 	memcpy(span.ptr, &value, EVENT_LEN);
-	elem[0] = cpu_to_le32(head);
-	elem[1] = cpu_to_le32(len);
-	memcpy(e.used + 4 + sizeof(elem) * (used % e.size), elem, sizeof(elem));
-	idx = cpu_to_le16((u16)(used + 1));
+	memcpy(e->used + 4 + sizeof(elem) * (used % e->size), elem, sizeof(elem));
 	/* The entry comes before the index that shows it. */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	memcpy(e.used + 2, &idx, sizeof(idx));
+	memcpy(e->used + 2, &idx, sizeof(idx));
+	return true;
+}
+
+static bool interrupt(void)
+{
+	const u64 one = 1;
+
 	return write(g.dev.rings[VU_RING_RX].call_fd, &one, sizeof(one)) == sizeof(one);
+}
+
+static bool send_event(u32 id, u32 len)
+{
+	/* Found once: the search needs a ring that was never used, and memory that no ring was freed into. */
+	if (!g.events.size && !find_event_ring(&g.events))
+		return false;
+	return use_event(&g.events, id, len) && interrupt();
+}
+
+/* Nonsense into every buffer as soon as the driver posts it. */
+static void storm_some(void)
+{
+	for (u32 i = 0; i < STORM_BURST; i++)
+		use_event(&g.events, STORM_EVENT, EVENT_LEN);
+	interrupt();
 }
 
 /* ---- commands ---- */
@@ -652,6 +678,9 @@ static void run(char *line)
 		if (!g.hold)
 			give_held();
 		puts("ok");
+	} else if (!strcmp(kept, "storm")) {
+		g.storm = g.events.size != 0;
+		puts(g.storm ? "ok" : "err no event ring");
 	} else if (!strcmp(kept, "pending")) {
 		printf("ok %" PRIu64 "\n", g.script.left);
 	} else if (!strcmp(kept, "cancel")) {
@@ -705,6 +734,7 @@ static void drop_kicks(bool all)
 static void forget_guest(void)
 {
 	g.n_held = 0;
+	g.storm = false;
 	while (g.own_n) {
 		free(g.own_data[g.own_first]);
 		g.own_data[g.own_first] = NULL;
@@ -815,6 +845,10 @@ int main(int argc, char **argv)
 	while (wait_and_serve(busy)) {
 		busy = receive_some();
 		busy |= send_some();
+		if (g.storm) {
+			storm_some();
+			busy = true;
+		}
 		try_expect();
 		if (g.script_busy && now_ms() >= g.script_until) {
 			g.script_busy = false;
