@@ -32,7 +32,7 @@ static enum vsp_reject judge(const struct vsp_hdr *hdr)
 
 struct vsp_dgram_verdict vsp_dgram_add(struct vsp_dgram *d, const struct vsp_hdr *hdr)
 {
-	struct vsp_dgram_verdict v = { .why = judge(hdr) };
+	struct vsp_dgram_verdict v = { .why = (u8)judge(hdr) };
 
 	if (v.why == VSP_OK && hdr->fwd_cnt && !continues(d, hdr))
 		v.why = VSP_REJECT_DGRAM_ORDER;
