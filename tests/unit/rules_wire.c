@@ -160,10 +160,12 @@ static void types_negotiated(const void *arg)
 
 	(void)arg;
 	for (u16 type = 0; type < 70; type++) {
+		bool exists = type >= VSP_TYPE_STREAM && type <= VSP_TYPE_DGRAM;
+
 		h.type = type;
-		f.types = ~0u;
-		CHECK_EQ(judge_have(h, VSP_HDR_LEN + 256, f), type < NUM_VSP_TYPES ? VSP_OK : VSP_REJECT_TYPE);
-		if (type < VSP_TYPE_STREAM || type >= NUM_VSP_TYPES)
+		f.types = ALL_TYPES;
+		CHECK_EQ(judge_have(h, VSP_HDR_LEN + 256, f), exists ? VSP_OK : VSP_REJECT_TYPE);
+		if (!exists)
 			continue;
 		f.types = VSP_TYPES(type);
 		CHECK_EQ(judge_have(h, VSP_HDR_LEN + 256, f), VSP_OK);
