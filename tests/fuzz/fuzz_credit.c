@@ -2,9 +2,9 @@
 /*
  * fuzz_credit.c - two ledgers and a liar, with an oracle that counts in u64
  *
- * The input is a schedule. An honest receiver's ledger faces a sender's ledger over two queues; besides, the sender's ledger
- * is told lies, which it must not believe: a lie may never let it have more under way than its cap, nor acknowledge what
- * was not put on the ring.
+ * The input is a schedule. An honest receiver's ledger faces a sender's ledger over two queues; besides, the sender's
+ * ledger is told lies, which it must not believe: a lie may never let it have more under way than its cap, nor
+ * acknowledge what was not put on the ring.
  */
 #include <string.h>
 

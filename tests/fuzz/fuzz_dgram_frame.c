@@ -2,8 +2,8 @@
 /*
  * fuzz_dgram_frame.c - datagrams and seqpacket messages, cut and joined, with packets of an attacker in between
  *
- * The receiver is what a shell would be: a slot of VSP_DGRAM_MAX bytes in which each accepted byte is marked with the packet
- * it came from. A datagram that completes must consist of one run of packets without a hole.
+ * The receiver is what a shell would be: a slot of VSP_DGRAM_MAX bytes in which each accepted byte is marked with the
+ * packet it came from. A datagram that completes must consist of one run of packets without a hole.
  */
 #include <string.h>
 
@@ -125,7 +125,6 @@ static void hostile_packet(struct input *in)
 		h.flags = next32(in);
 	if ((how & 0xc0) == 0xc0)
 		h.src.port = next8(in);
-	h.len = h.len > VSP_MAX_PAYLOAD ? VSP_MAX_PAYLOAD : h.len;
 	receive(&h, NULL);
 }
 

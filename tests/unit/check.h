@@ -14,8 +14,8 @@
 #include "env.h"
 
 /*
- * A case with @waits shows a fault that is known and not yet mended: @waits says what it waits for. It must fail; once it
- * passes, the runner fails until the word is removed.
+ * A case with @waits shows a fault that is known and not yet mended: @waits says what it waits for. It must fail;
+ * once it passes, the runner fails until the word is removed.
  */
 struct check_case {
 	const char *name;

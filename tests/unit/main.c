@@ -2,7 +2,8 @@
 /*
  * main.c - the plain runner: every case of every suite, or of the suites named in the arguments
  *
- * Prints "ok - suite/case" or "not ok - suite/case". Exit status 1 if anything failed, 2 for a suite that does not exist.
+ * Prints "ok - suite/case" or "not ok - suite/case". Exit status 1 if anything failed, 2 for a suite that does not
+ * exist.
  */
 #include <string.h>
 

@@ -2,10 +2,10 @@
 /*
  * prop_credit.c - two ledgers with a line between them, against an oracle in u64
  *
- * A sender and a receiver are joined by a queue in each direction; what they do next is drawn from a generator with a fixed
- * seed: write, move a packet to the line, deliver, read, change the window, send the credit. The oracle counts the same
- * bytes in u64, which do not wrap in the life of a test. It knows nothing of the ledgers' fields but what it says about
- * them.
+ * A sender and a receiver are joined by a queue in each direction; what they do next is drawn from a generator with a
+ * fixed seed: write, move a packet to the line, deliver, read, change the window, send the credit. The oracle counts
+ * the same bytes in u64, which do not wrap in the life of a test. It knows nothing of the ledgers' fields but what it
+ * says about them.
  */
 #include "check.h"
 #include "credit.h"
@@ -226,7 +226,10 @@ static void run(u32 what)
 	}
 }
 
-/* The sender never exceeds what the receiver admits, memory is bounded by the largest window, and nobody waits for ever. */
+/*
+ * The sender never exceeds what the receiver admits, memory is bounded by the largest window, and nobody waits for
+ * ever.
+ */
 static void ledgers_agree(const void *arg)
 {
 	(void)arg;
@@ -243,8 +246,8 @@ static void ledgers_agree_with_requests(const void *arg)
 }
 
 /*
- * A sender that does not ask (no stock kernel does) after the window shrank: the receiver takes the old promise for what
- * the sender knows and sees no news in what was read, while the sender has filled the small window and waits.
+ * A sender that does not ask (no stock kernel does) after the window shrank: the receiver takes the old promise for
+ * what the sender knows and sees no news in what was read, while the sender has filled the small window and waits.
  */
 static void shrunk_window_reopens_unasked(const void *arg)
 {
@@ -264,8 +267,8 @@ static void shrunk_window_reopens_unasked(const void *arg)
 }
 
 /*
- * A sender that keeps less in flight than half of our window (stock kernels: no more than their own buffer) and does not
- * ask: everything was read, half of the window is not news, the sender waits.
+ * A sender that keeps less in flight than half of our window (stock kernels: no more than their own buffer) and does
+ * not ask: everything was read, half of the window is not news, the sender waits.
  */
 static void capped_sender_goes_on_unasked(const void *arg)
 {

@@ -3,8 +3,8 @@
  * rules_conn.c - the life of a connection, stated a second time
  *
  * The rules have one paragraph per state; here there is one per event, written from what the event means (virtio 1.4
- * 5.10.6.4 to 5.10.6.6 and what af_vsock does with it). Every cell of the table is named exactly once; table_is_complete
- * sees to that. Below the cells stand statements that must hold of any table of this kind.
+ * 5.10.6.4 to 5.10.6.6 and what af_vsock does with it). Every cell of the table is named exactly once;
+ * table_is_complete sees to that. Below the cells stand statements that must hold of any table of this kind.
  */
 #include "check.h"
 #include "conn.h"
@@ -42,7 +42,9 @@ static void check_cell(const void *arg)
 #define ENDS (A(HANGUP) | A(FORGET))
 
 static const struct check_case cases_of_cells[] = {
-	/* Somebody wants to connect. Only a listener has use for that; where a flow lives, the peer has lost its own. */
+	/*
+	 * Somebody wants to connect. Only a listener has use for that; where a flow lives, the peer has lost its own.
+	 */
 	CELL(CLOSED, REQUEST, CLOSED, A(SEND_RST), NONE),
 	CELL(LISTEN, REQUEST, LISTEN, A(SPAWN), NONE),
 	CELL(ACCEPTING, REQUEST, ACCEPTING, A(UNEXPECTED), NONE),
@@ -58,7 +60,10 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, RESPONSE, ESTABLISHED, A(UNEXPECTED), NONE),
 	CELL(CLOSING, RESPONSE, CLOSING, A(UNEXPECTED), NONE),
 
-	/* The peer aborts: a refusal for one who asked, a loss for one who was connected, the expected end for one who closed. */
+	/*
+	 * The peer aborts: a refusal for one who asked, a loss for one who was connected, the expected end for one
+	 * who closed.
+	 */
 	CELL(CLOSED, RST, CLOSED, 0, NONE),
 	CELL(LISTEN, RST, LISTEN, 0, NONE),
 	CELL(ACCEPTING, RST, CLOSED, A(STOP_TIMER) | ENDS, RESET),
@@ -90,7 +95,10 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, SHUTDOWN_UNREAD, ESTABLISHED, A(HINT), NONE),
 	CELL(CLOSING, SHUTDOWN_UNREAD, CLOSED, A(STOP_TIMER) | A(HINT) | A(SEND_RST) | ENDS, NONE),
 
-	/* A whole shutdown and nothing left: answered by the reset that 5.10.6.4 asks for. A caller that gave up is no error. */
+	/*
+	 * A whole shutdown and nothing left: answered by the reset that 5.10.6.4 asks for. A caller that gave up is
+	 * no error.
+	 */
 	CELL(CLOSED, SHUTDOWN, CLOSED, A(SEND_RST), NONE),
 	CELL(LISTEN, SHUTDOWN, LISTEN, A(SEND_RST) | A(UNEXPECTED), NONE),
 	CELL(ACCEPTING, SHUTDOWN, CLOSED, A(STOP_TIMER) | A(SEND_RST) | ENDS, RESET),
@@ -106,7 +114,10 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, DATA, ESTABLISHED, A(DELIVER), NONE),
 	CELL(CLOSING, DATA, CLOSING, A(DISCARD), NONE),
 
-	/* The peer's window: may come unasked at any time after its request (stock: setsockopt while connecting sends one). */
+	/*
+	 * The peer's window: may come unasked at any time after its request (stock: setsockopt while connecting sends
+	 * one).
+	 */
 	CELL(CLOSED, CREDIT_UPDATE, CLOSED, A(SEND_RST), NONE),
 	CELL(LISTEN, CREDIT_UPDATE, LISTEN, A(SEND_RST) | A(UNEXPECTED), NONE),
 	CELL(ACCEPTING, CREDIT_UPDATE, ACCEPTING, A(CREDIT), NONE),
@@ -114,7 +125,10 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, CREDIT_UPDATE, ESTABLISHED, A(CREDIT), NONE),
 	CELL(CLOSING, CREDIT_UPDATE, CLOSING, A(CREDIT), NONE),
 
-	/* The peer asks for ours: answered, and its own fields are news as well. Before RESPONSE that is what answers. */
+	/*
+	 * The peer asks for ours: answered, and its own fields are news as well. Before RESPONSE that is what
+	 * answers.
+	 */
 	CELL(CLOSED, CREDIT_REQUEST, CLOSED, A(SEND_RST), NONE),
 	CELL(LISTEN, CREDIT_REQUEST, LISTEN, A(SEND_RST) | A(UNEXPECTED), NONE),
 	CELL(ACCEPTING, CREDIT_REQUEST, ACCEPTING, A(UNEXPECTED), NONE),
@@ -122,7 +136,10 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, CREDIT_REQUEST, ESTABLISHED, A(CREDIT) | A(SEND_CREDIT), NONE),
 	CELL(CLOSING, CREDIT_REQUEST, CLOSING, A(CREDIT) | A(SEND_CREDIT), NONE),
 
-	/* A packet that was refused ends the flow it claims to be of; a listener outlives it; who closed need not know why. */
+	/*
+	 * A packet that was refused ends the flow it claims to be of; a listener outlives it; who closed need not
+	 * know why.
+	 */
 	CELL(CLOSED, VIOLATION, CLOSED, A(SEND_RST), NONE),
 	CELL(LISTEN, VIOLATION, LISTEN, A(SEND_RST), NONE),
 	CELL(ACCEPTING, VIOLATION, CLOSED, A(STOP_TIMER) | A(SEND_RST) | ENDS, PROTO),
@@ -154,7 +171,9 @@ static const struct check_case cases_of_cells[] = {
 	BUG(ESTABLISHED, ACCEPT),
 	BUG(CLOSING, ACCEPT),
 
-	/* A request is denied: before anything was made for it (by the listener), or after. Nobody here waits for it. */
+	/*
+	 * A request is denied: before anything was made for it (by the listener), or after. Nobody here waits for it.
+	 */
 	BUG(CLOSED, REFUSE),
 	CELL(LISTEN, REFUSE, LISTEN, A(SEND_RST), NONE),
 	CELL(ACCEPTING, REFUSE, CLOSED, A(STOP_TIMER) | A(SEND_RST) | A(FORGET), NONE),
@@ -170,7 +189,10 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, SHUT, ESTABLISHED, A(SEND_SHUTDOWN), NONE),
 	BUG(CLOSING, SHUT),
 
-	/* The reader took the last byte of a peer that had closed: now the reset it waits for. Also after it was over. */
+	/*
+	 * The reader took the last byte of a peer that had closed: now the reset it waits for. Also after it was
+	 * over.
+	 */
 	CELL(CLOSED, DRAINED, CLOSED, 0, NONE),
 	BUG(LISTEN, DRAINED),
 	BUG(ACCEPTING, DRAINED),
@@ -194,7 +216,9 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, CLOSE_LAST, CLOSED, A(SEND_RST) | A(FORGET), NONE),
 	BUG(CLOSING, CLOSE_LAST),
 
-	/* The timer: the peer owes an answer, or a reset after our shutdown. One that raced with the end is harmless. */
+	/*
+	 * The timer: the peer owes an answer, or a reset after our shutdown. One that raced with the end is harmless.
+	 */
 	CELL(CLOSED, TIMEOUT, CLOSED, 0, NONE),
 	BUG(LISTEN, TIMEOUT),
 	CELL(ACCEPTING, TIMEOUT, CLOSED, A(SEND_RST) | ENDS, TIMEOUT),
@@ -202,7 +226,10 @@ static const struct check_case cases_of_cells[] = {
 	BUG(ESTABLISHED, TIMEOUT),
 	CELL(CLOSING, TIMEOUT, CLOSED, A(SEND_RST) | ENDS, NONE),
 
-	/* The device is gone or was reset: connections end without a word to anybody out there, listeners stay (5.10.6.7). */
+	/*
+	 * The device is gone or was reset: connections end without a word to anybody out there, listeners stay
+	 * (5.10.6.7).
+	 */
 	CELL(CLOSED, GONE, CLOSED, 0, NONE),
 	CELL(LISTEN, GONE, LISTEN, 0, NONE),
 	CELL(ACCEPTING, GONE, CLOSED, A(STOP_TIMER) | ENDS, RESET),

@@ -2,7 +2,8 @@
 /*
  * rules_credit.c - the two ledgers at their boundaries
  *
- * Every case that depends on a counter is run at 0 and just below the wrap-around of u32, and must not see the difference.
+ * Every case that depends on a counter is run at 0 and just below the wrap-around of u32, and must not see the
+ * difference.
  *
  * With -DCREDIT_SPEC_FORMULA, vsp_txc_space() is replaced by the formula that virtio 1.4 5.10.6.3 prints, all u32. The
  * suite must fail then: the mutants test sees to that.
@@ -42,6 +43,13 @@ static struct vsp_rxc rxc_at(u32 base, u32 window)
 	r.edge = base;
 	vsp_rxc_stamp(&r);
 	return r;
+}
+
+static enum vsp_credit hear(struct vsp_txc *t, u32 buf_alloc, u32 fwd_cnt)
+{
+	struct vsp_stamp stamp = { .buf_alloc = buf_alloc, .fwd_cnt = fwd_cnt };
+
+	return vsp_txc_update(t, stamp);
 }
 
 static void starts_at_zero(const void *arg)
@@ -122,16 +130,16 @@ static void shrink_under_flight(const void *arg)
 		struct vsp_txc t = txc_at(bases[i], 100);
 
 		vsp_txc_sent(&t, vsp_txc_take(&t, 80));
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 80, .fwd_cnt = bases[i] }), VSP_CREDIT_SHRANK);
+		CHECK_EQ(hear(&t, 80, bases[i]), VSP_CREDIT_SHRANK);
 		CHECK_EQ(vsp_txc_space(&t), 0);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 79, .fwd_cnt = bases[i] }), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 79, bases[i]), VSP_CREDIT_SAME);
 		CHECK_EQ(vsp_txc_space(&t), 0);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 0, .fwd_cnt = bases[i] }), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 0, bases[i]), VSP_CREDIT_SAME);
 		CHECK_EQ(vsp_txc_space(&t), 0);
 		CHECK_EQ(vsp_txc_take(&t, 1), 0);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 1, .fwd_cnt = bases[i] + 79 }), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 1, bases[i] + 79), VSP_CREDIT_SAME);
 		CHECK_EQ(vsp_txc_space(&t), 0);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 1, .fwd_cnt = bases[i] + 80 }), VSP_CREDIT_GREW);
+		CHECK_EQ(hear(&t, 1, bases[i] + 80), VSP_CREDIT_GREW);
 		CHECK_EQ(vsp_txc_space(&t), 1);
 	}
 }
@@ -148,13 +156,13 @@ static void lie_is_seen(const void *arg)
 		CHECK_EQ(vsp_txc_take(&t, 70), 70);
 		vsp_txc_sent(&t, 50);
 		before = t;
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 500, .fwd_cnt = b + 51 }), VSP_CREDIT_LIE);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 500, .fwd_cnt = b + 70 }), VSP_CREDIT_LIE);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ 500, b + VSP_WINDOW_MAX }), VSP_CREDIT_LIE);
+		CHECK_EQ(hear(&t, 500, b + 51), VSP_CREDIT_LIE);
+		CHECK_EQ(hear(&t, 500, b + 70), VSP_CREDIT_LIE);
+		CHECK_EQ(hear(&t, 500, b + VSP_WINDOW_MAX), VSP_CREDIT_LIE);
 		CHECK_EQ(t.peer_fwd_cnt, before.peer_fwd_cnt);
 		CHECK_EQ(t.peer_buf_alloc, before.peer_buf_alloc);
 		CHECK_EQ(vsp_txc_space(&t), 30);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 100, .fwd_cnt = b + 50 }), VSP_CREDIT_GREW);
+		CHECK_EQ(hear(&t, 100, b + 50), VSP_CREDIT_GREW);
 		CHECK_EQ(vsp_txc_space(&t), 80);
 		CHECK_EQ(t.peer_fwd_cnt, (u32)(b + 50));
 	}
@@ -169,16 +177,16 @@ static void stale_is_ignored(const void *arg)
 		struct vsp_txc t = txc_at(b, 100);
 
 		vsp_txc_sent(&t, vsp_txc_take(&t, 100));
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 100, .fwd_cnt = b + 40 }), VSP_CREDIT_GREW);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 999, .fwd_cnt = b + 39 }), VSP_CREDIT_SAME);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 0, .fwd_cnt = b }), VSP_CREDIT_SAME);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ 7, b + 40 + VSP_WINDOW_MAX + 1 }), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 100, b + 40), VSP_CREDIT_GREW);
+		CHECK_EQ(hear(&t, 999, b + 39), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 0, b), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 7, b + 40 + VSP_WINDOW_MAX + 1), VSP_CREDIT_SAME);
 		CHECK_EQ(t.peer_buf_alloc, 100);
 		CHECK_EQ(t.peer_fwd_cnt, (u32)(b + 40));
 		/* The same acknowledgement again, with a new window, is news. */
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 101, .fwd_cnt = b + 40 }), VSP_CREDIT_GREW);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 101, .fwd_cnt = b + 40 }), VSP_CREDIT_SAME);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 100, .fwd_cnt = b + 40 }), VSP_CREDIT_SHRANK);
+		CHECK_EQ(hear(&t, 101, b + 40), VSP_CREDIT_GREW);
+		CHECK_EQ(hear(&t, 101, b + 40), VSP_CREDIT_SAME);
+		CHECK_EQ(hear(&t, 100, b + 40), VSP_CREDIT_SHRANK);
 	}
 }
 
@@ -325,8 +333,7 @@ static void smallest_and_largest_window(const void *arg)
 		CHECK(!vsp_rxc_admit(&r, 1));
 		CHECK_EQ(vsp_txc_take(&t, 0xffffffffu), VSP_WINDOW_MAX);
 		vsp_txc_sent(&t, VSP_WINDOW_MAX);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ VSP_WINDOW_MAX, bases[i] + VSP_WINDOW_MAX }),
-			 VSP_CREDIT_GREW);
+		CHECK_EQ(hear(&t, VSP_WINDOW_MAX, bases[i] + VSP_WINDOW_MAX), VSP_CREDIT_GREW);
 		CHECK_EQ(vsp_txc_space(&t), VSP_WINDOW_MAX);
 	}
 }
