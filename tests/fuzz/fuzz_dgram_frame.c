@@ -97,17 +97,33 @@ static void honest_dgram(struct input *in)
 	MUST(rx.total == total && rx.filled == total && !memcmp(rx.bytes, message, total));
 }
 
+/* Mostly a packet with one thing wrong: one with everything wrong is refused for the first. */
 static void hostile_packet(struct input *in)
 {
 	struct vsp_hdr h = header();
 	u8 how = next8(in);
 
+	h.buf_alloc = how & 1 ? next_size(in) % (2 * VSP_DGRAM_MAX) : rx.slot.total;
+	switch (how >> 1 & 3) {
+	case 0:
+		h.fwd_cnt = rx.slot.have;
+		break;
+	case 1:
+		h.fwd_cnt = 0;
+		break;
+	case 2:
+		h.fwd_cnt = rx.slot.total ? next32(in) % rx.slot.total : 1;
+		break;
+	case 3:
+		h.fwd_cnt = next_size(in);
+		break;
+	}
 	h.len = next_size(in) % (VSP_MAX_PAYLOAD + 1);
-	h.buf_alloc = how & 1 ? next_size(in) : rx.slot.total;
-	h.fwd_cnt = how & 2 ? next_size(in) : rx.slot.have;
-	if (how & 4)
+	if (how & 8 && h.buf_alloc > h.fwd_cnt)
+		h.len %= h.buf_alloc - h.fwd_cnt + 1;
+	if ((how & 0x30) == 0x30)
 		h.flags = next32(in);
-	if (how & 8)
+	if ((how & 0xc0) == 0xc0)
 		h.src.port = next8(in);
 	receive(&h, NULL);
 }

@@ -18,8 +18,8 @@ static void must_be_good(const struct vsp_hdr *h, u32 have, struct vsp_filter f)
 	MUST(f.peer_cid == VSP_CID_ANY || h->src.cid == f.peer_cid);
 	MUST(h->type >= VSP_TYPE_STREAM && h->type < NUM_VSP_TYPES && (f.types & 1u << h->type));
 	MUST(h->op >= VSP_OP_REQUEST && h->op < NUM_VSP_OPS);
-	MUST(h->type != VSP_TYPE_DGRAM ||
-	     (h->op != VSP_OP_REQUEST && h->op != VSP_OP_RESPONSE && h->op != VSP_OP_SHUTDOWN));
+	if (h->type == VSP_TYPE_DGRAM)
+		MUST(h->op != VSP_OP_REQUEST && h->op != VSP_OP_RESPONSE && h->op != VSP_OP_SHUTDOWN);
 }
 
 /* A reply to the reply must never be wanted, and the reply must find its way to where the packet came from. */
@@ -47,7 +47,7 @@ static void must_be_answered(const struct vsp_hdr *h)
 	if (h->op == VSP_OP_SHUTDOWN)
 		e = vsp_event_of_shutdown(h->flags, h->fwd_cnt & 1);
 	if (h->op == VSP_OP_RST)
-		e = vsp_event_of_rst(h->flags);
+		e = vsp_event_of_rst(h->flags, h->fwd_cnt);
 	for (u32 s = 0; s < NUM_VSP_STATES; s++) {
 		struct vsp_verdict v = vsp_conn_step((enum vsp_state)s, e);
 

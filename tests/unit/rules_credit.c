@@ -45,6 +45,13 @@ static struct vsp_rxc rxc_at(u32 base, u32 window)
 	return r;
 }
 
+static enum vsp_credit hear(struct vsp_txc *t, u32 buf_alloc, u32 fwd_cnt)
+{
+	struct vsp_stamp stamp = { .buf_alloc = buf_alloc, .fwd_cnt = fwd_cnt };
+
+	return vsp_txc_update(t, stamp);
+}
+
 static void starts_at_zero(const void *arg)
 {
 	struct vsp_txc t = vsp_txc_init(77);
@@ -154,9 +161,9 @@ static void lie_is_seen(const void *arg)
 		CHECK_EQ(vsp_txc_take(&t, 70), 70);
 		vsp_txc_sent(&t, 50);
 		before = t;
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 500, .fwd_cnt = b + 51 }), VSP_CREDIT_LIE);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 500, .fwd_cnt = b + 70 }), VSP_CREDIT_LIE);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ 500, b + VSP_WINDOW_MAX }), VSP_CREDIT_LIE);
+		CHECK_EQ(hear(&t, 500, b + 51), VSP_CREDIT_LIE);
+		CHECK_EQ(hear(&t, 500, b + 70), VSP_CREDIT_LIE);
+		CHECK_EQ(hear(&t, 500, b + VSP_WINDOW_MAX), VSP_CREDIT_LIE);
 		CHECK_EQ(t.peer_fwd_cnt, before.peer_fwd_cnt);
 		CHECK_EQ(t.peer_buf_alloc, before.peer_buf_alloc);
 		CHECK_EQ(vsp_txc_space(&t), 30);
@@ -337,8 +344,7 @@ static void smallest_and_largest_window(const void *arg)
 		CHECK(!vsp_rxc_admit(&r, 1));
 		CHECK_EQ(vsp_txc_take(&t, 0xffffffffu), VSP_WINDOW_MAX);
 		vsp_txc_sent(&t, VSP_WINDOW_MAX);
-		CHECK_EQ(vsp_txc_update(&t, (struct vsp_stamp){ VSP_WINDOW_MAX, bases[i] + VSP_WINDOW_MAX }),
-			 VSP_CREDIT_GREW);
+		CHECK_EQ(hear(&t, VSP_WINDOW_MAX, bases[i] + VSP_WINDOW_MAX), VSP_CREDIT_GREW);
 		CHECK_EQ(vsp_txc_space(&t), VSP_WINDOW_MAX);
 	}
 }
