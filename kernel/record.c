@@ -3,8 +3,8 @@
  * record.c - where the messages of a seqpacket flow end
  *
  * Payload lies in the flow's segments without boundaries, as in a stream. The lengths lie here, as variable-length
- * numbers of seven bits a byte: a message of one byte costs one more, so that a flow's memory stays within twice its window
- * whatever the size of its messages. Empty messages use no credit; vsp_record_add() limits them.
+ * numbers of seven bits a byte: a message of one byte costs one more, so that a flow's memory stays within twice its
+ * window whatever the size of its messages. Empty messages use no credit; vsp_record_add() limits them.
  */
 #include <linux/slab.h>
 

@@ -118,7 +118,11 @@ static struct vsp_verdict judge(struct vst_flow *flow, const struct vsp_hdr *hdr
 	int bit;
 
 	res->why = why;
-	if (why == VSP_OK)
+	/*
+	 * A reset is one however malformed the rest of it is; answered as a violation, it would be answered with
+	 * another.
+	 */
+	if (why == VSP_OK || hdr->op == VSP_OP_RST)
 		event = fold(flow, hdr, res);
 	v = vsp_conn_step(state, event);
 	if ((v.acts & VSP_ACT_UNEXPECTED) && res->why == VSP_OK)
@@ -180,7 +184,7 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
 {
 	vsp_rxc_consume(&flow->rxc, len);
-	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1);
+	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 }
 
 /* Without memory the connection ends: a stream with a hole in it is worse. */

@@ -151,8 +151,12 @@ void vst_step(struct vst_flow *flow, enum vsp_event event)
 	/* The timer of connect() is the core's. */
 	if ((v.acts & VSP_ACT_START_TIMER) && v.next == VSP_CLOSING)
 		start_close_timer(flow, sk);
-	if (v.acts & VSP_ACT_OPEN)
+	if (v.acts & VSP_ACT_OPEN) {
 		open_sock(sk);
+		/* shutdown() before the answer came: now there is somebody to tell. */
+		if (flow->shut)
+			vst_send_ctl(flow, VST_CTL_SHUTDOWN, flow->shut);
+	}
 	if (v.acts & VSP_ACT_HINT)
 		take_hints(flow, sk);
 	if (v.acts & VSP_ACT_SEND_REQUEST)
@@ -464,7 +468,7 @@ static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *dr
 	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
 	*drained = flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc) && !flow->records.count;
-	return vsp_rxc_update_due(&flow->rxc, lowat);
+	return vsp_rxc_update_due(&flow->rxc, lowat, flow->txc.peer_buf_alloc);
 }
 
 /* The reader took @bytes, or a whole message of as many, off the queue. What follows from that. */
@@ -614,7 +618,7 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 		seg = NULL;
 	vsp_rxc_consume(&flow->rxc, n);
 	flow->readable -= n;
-	due = vsp_rxc_update_due(&flow->rxc, 1);
+	due = vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (seg)
 		vst_seg_free(seg);
@@ -722,8 +726,8 @@ static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, str
 }
 
 /*
- * A message is sent whole or not at all: the core would glue the next one to what went out of a message that a timeout or
- * a signal cut short. Without credit for all of it, 0 and a @need make the core wait, or return EAGAIN.
+ * A message is sent whole or not at all: the core would glue the next one to what went out of a message that a
+ * timeout or a signal cut short. Without credit for all of it, 0 and a @need make the core wait, or return EAGAIN.
  */
 static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
@@ -882,7 +886,7 @@ static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
 	if (!vst_core_sets_rcvlowat())
 		WRITE_ONCE(sk_vsock(vsk)->sk_rcvlowat, val ?: 1);
 	spin_lock(&flow->lock);
-	due = vsp_rxc_update_due(&flow->rxc, val ?: 1);
+	due = vsp_rxc_update_due(&flow->rxc, val ?: 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (due && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);

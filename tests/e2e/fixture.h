@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fixture.h - a vsockd of our own, a guest in front of it, and checks that name what failed
+ */
+#ifndef E2E_FIXTURE_H
+#define E2E_FIXTURE_H
+
+#include "peer.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECK(cond)                                                                  \
+	do {                                                                         \
+		if (!(cond)) {                                                       \
+			fprintf(stderr, "# %s:%d: %s\n", __FILE__, __LINE__, #cond); \
+			exit(1);                                                     \
+		}                                                                    \
+	} while (0)
+
+#define CID 7
+
+#define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
+
+/**
+ * struct fix - one daemon and its guest
+ * @dir: its directory; @socket, @uds, @log: in it
+ * @pid: the daemon
+ * @peer: the guest
+ * @buf: a payload
+ */
+struct fix {
+	char dir[64];
+	char socket[96];
+	char uds[96];
+	char log[96];
+	int pid;
+	struct peer peer;
+	u8 buf[65536];
+};
+
+/* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
+void fix_daemon(struct fix *f, const char *const *args);
+
+/* A guest with rings of @ring entries and receive buffers of @buffer bytes. */
+void fix_guest(struct fix *f, u32 ring, u32 buffer);
+
+/* Guest and daemon end; the daemon must do so cleanly. */
+void fix_end(struct fix *f);
+
+/* A connected host client; and one that listens for the guest. */
+int fix_client(struct fix *f);
+int fix_listener(struct fix *f, u32 port);
+
+/* A client that said CONNECT for @port. */
+int fix_dial(struct fix *f, u32 port);
+
+/* The line that the client gets: "OK n" gives n, the end gives 0. */
+u32 fix_ok(int fd);
+
+/* Wait for a packet of the guest with this op; other ops fail, but for credit updates and requests. */
+struct vsp_hdr fix_expect(struct fix *f, enum vsp_op op);
+
+/* Send a packet of a connection whose host end is @host: ports, credit. */
+struct vsp_hdr fix_hdr(u32 host_port, u32 guest_port, enum vsp_op op);
+void fix_send(struct fix *f, struct vsp_hdr hdr);
+
+/* A connection opened by the guest to @port, where @listener listens; returns the host's end. */
+int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
+
+/* The daemon's counter of a reject reason becomes at least @least. */
+void fix_reject(struct fix *f, const char *name, u64 least);
+
+/* A field of /proc/PID/status; open descriptors of the daemon. */
+u64 fix_status(struct fix *f, const char *field);
+u32 fix_fds(struct fix *f);
+
+/* @len bytes from a socket, or what came before its end. */
+size_t fix_read(int fd, void *buf, size_t len);
+void fix_write(int fd, const void *buf, size_t len);
+
+u64 fix_now_ms(void);
+
+/* Byte @at of a stream with this seed. */
+static inline u8 fix_byte(u64 at, u32 seed)
+{
+	return (u8)(((at + seed) * 0x9e3779b1u) >> 13);
+}
+
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A vsockd process, real sockets, and a guest made of packets. Every test has a process and a daemon of its own.
+ *
+ * Usage: VSOCKD=PATH e2e [NAME]...
+ */
+#include "tests.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	TEST_SECONDS = 60,
+};
+
+static bool wanted(const char *name, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strstr(name, argv[i]))
+			return true;
+	}
+	return argc == 1;
+}
+
+static bool passes(const struct test *t)
+{
+	int status = 0;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		signal(SIGPIPE, SIG_IGN);
+		alarm(TEST_SECONDS);
+		t->run();
+		exit(0);
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct test *const all[] = { handshake_tests, life_tests, transfer_tests, hostile_tests,
+						  resource_tests };
+	bool good = true;
+
+	if (!getenv("VSOCKD")) {
+		fprintf(stderr, "e2e: VSOCKD is not set to a vsockd\n");
+		return 77;
+	}
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		for (const struct test *t = all[i]; t->name; t++) {
+			bool ok;
+
+			if (!wanted(t->name, argc, argv))
+				continue;
+			ok = passes(t);
+			printf("%sok - %s\n", ok ? "" : "not ", t->name);
+			good = good && ok;
+		}
+	}
+	return good ? 0 : 1;
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What the daemon keeps, and what it does when there is nothing to do. */
+#include "fixture.h"
+#include "tests.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void wait_fds(struct fix *f, u32 most)
+{
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; fix_fds(f) > most;)
+		CHECK(fix_now_ms() < until);
+}
+
+/* The daemon wakes at most this often in a while: nothing keeps an event firing. */
+static void check_idle(struct fix *f)
+{
+	enum { WHILE_MS = 300, WAKES = 5 };
+	u64 before = fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches");
+	u64 until = fix_now_ms() + WHILE_MS;
+
+	while (fix_now_ms() < until)
+		usleep(10000); /* poll interval */
+	CHECK(fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches") - before <= WAKES);
+}
+
+static void clients_that_leave(void)
+{
+	struct fix f;
+	u32 fds;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	fds = fix_fds(&f);
+	for (u32 i = 0; i < 50; i++)
+		close(fix_dial(&f, 1024));
+	wait_fds(&f, fds);
+	check_idle(&f);
+	fix_end(&f);
+}
+
+static void idle_states(void)
+{
+	struct vsp_hdr hdr;
+	struct fix f;
+	int l, fd[4];
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	l = fix_listener(&f, 1000);
+	for (u32 i = 0; i < 4; i++)
+		fd[i] = fix_open(&f, l, 1000, 50 + i);
+	check_idle(&f);
+	/* Half-closed by the host, by the guest. */
+	shutdown(fd[0], SHUT_WR);
+	fix_expect(&f, VSP_OP_SHUTDOWN);
+	hdr = fix_hdr(1000, 51, VSP_OP_SHUTDOWN);
+	hdr.flags = VSP_SHUTDOWN_SEND;
+	fix_send(&f, hdr);
+	/* Bytes and the end for a guest without credit. */
+	hdr = fix_hdr(1000, 52, VSP_OP_CREDIT_UPDATE);
+	hdr.buf_alloc = 0;
+	fix_send(&f, hdr);
+	hdr = fix_hdr(1000, 52, VSP_OP_CREDIT_REQUEST);
+	hdr.buf_alloc = 0;
+	fix_send(&f, hdr);
+	while (peer_recv(&f.peer, &hdr, NULL, 0))
+		;
+	fix_write(fd[2], "waits", 5);
+	close(fd[2]);
+	/* The guest will not receive; the host leaves. */
+	hdr = fix_hdr(1000, 53, VSP_OP_SHUTDOWN);
+	hdr.flags = VSP_SHUTDOWN_RCV;
+	fix_send(&f, hdr);
+	while (peer_recv(&f.peer, &hdr, NULL, 100))
+		;
+	check_idle(&f);
+	fix_end(&f);
+}
+
+static void killed_client(void)
+{
+	static struct fix f;
+	struct vsp_hdr hdr;
+	u32 fds, got;
+	pid_t pid;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	fds = fix_fds(&f);
+	for (u32 i = 0; i < 10; i++) {
+		pid = fork();
+		if (!pid) {
+			int fd = fix_dial(&f, 1024);
+
+			fix_ok(fd);
+			for (;;)
+				fix_write(fd, f.buf, sizeof(f.buf));
+		}
+		hdr = fix_expect(&f, VSP_OP_REQUEST);
+		fix_send(&f, fix_hdr(hdr.src.port, 1024, VSP_OP_RESPONSE));
+		for (got = 0; got < 100000; got += hdr.len)
+			hdr = fix_expect(&f, VSP_OP_RW);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		/* Everything that is in the socket still comes, then the end. */
+		hdr = fix_hdr(hdr.src.port, 1024, VSP_OP_CREDIT_UPDATE);
+		hdr.buf_alloc = 64 << 20;
+		fix_send(&f, hdr);
+		do {
+			CHECK(peer_recv(&f.peer, &hdr, NULL, PEER_WAIT_MS));
+		} while (hdr.op != VSP_OP_SHUTDOWN);
+		CHECK(hdr.flags == VSP_SHUTDOWN_BOTH);
+		fix_send(&f, fix_hdr(hdr.src.port, 1024, VSP_OP_RST));
+	}
+	wait_fds(&f, fds);
+	fix_end(&f);
+}
+
+static void ten_thousand(void)
+{
+	enum { MANY = 9000 }; /* of our own descriptors and of the daemon's, both under the usual limits */
+	static const char *const args[] = { "--max-connections", "10000", NULL };
+	static struct fix f;
+	struct rlimit lim;
+	u64 before;
+	int l, fd = -1;
+	char c;
+
+	CHECK(!getrlimit(RLIMIT_NOFILE, &lim));
+	if (lim.rlim_max < MANY + 100) {
+		printf("# only %llu descriptors: not run\n", (unsigned long long)lim.rlim_max);
+		return;
+	}
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+	fix_daemon(&f, args);
+	fix_guest(&f, 128, 3776);
+	l = fix_listener(&f, 1000);
+	before = fix_status(&f, "RssAnon");
+	for (u32 i = 0; i < MANY; i++)
+		fd = fix_open(&f, l, 1000, 20000 + i);
+	printf("# %llu bytes of RssAnon per idle connection\n",
+	       (unsigned long long)(fix_status(&f, "RssAnon") - before) * 1024 / MANY);
+	fix_write(fd, "x", 1);
+	CHECK(fix_expect(&f, VSP_OP_RW).dst.port == 20000 + MANY - 1);
+	check_idle(&f);
+	peer_close(&f.peer);
+	CHECK(read(fd, &c, 1) == 0);
+	fix_end(&f);
+}
+
+static u32 first_free_fd(struct fix *f)
+{
+	char path[64];
+	u32 n = 0;
+
+	do {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%u", f->pid, n++);
+	} while (!access(path, F_OK));
+	return n - 1;
+}
+
+/* No descriptor left: clients and guest are refused, nothing spins, and it recovers. */
+static void out_of_descriptors(void)
+{
+	struct rlimit tight, old;
+	struct vsp_hdr hdr;
+	struct fix f;
+	int fd, l;
+	char c;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	l = fix_listener(&f, 1000);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, NULL, &old));
+	tight = old;
+	tight.rlim_cur = first_free_fd(&f);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, &tight, NULL));
+	fd = fix_client(&f);
+	CHECK(recv(fd, &c, 1, 0) <= 0);
+	fix_send(&f, fix_hdr(1000, 50, VSP_OP_REQUEST));
+	fix_expect(&f, VSP_OP_RST);
+	check_idle(&f);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, &old, NULL));
+	fix_open(&f, l, 1000, 51);
+	fd = fix_dial(&f, 9);
+	hdr = fix_expect(&f, VSP_OP_REQUEST);
+	fix_send(&f, fix_hdr(hdr.src.port, 9, VSP_OP_RESPONSE));
+	CHECK(fix_ok(fd) == hdr.src.port);
+	fix_end(&f);
+}
+
+static void second_daemon_is_refused(void)
+{
+	struct fix f;
+	int status;
+	pid_t pid;
+
+	fix_daemon(&f, NULL);
+	pid = fork();
+	if (!pid) {
+		execl(getenv("VSOCKD"), "vsockd", "--socket", f.socket, "--uds-path", f.uds, NULL);
+		_exit(127);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 1);
+	close(fix_client(&f));
+	fix_end(&f);
+}
+
+const struct test resource_tests[] = {
+	{ "resource: fifty clients that leave at once", clients_that_leave },
+	{ "resource: idle means idle", idle_states },
+	{ "resource: clients killed in mid-transfer", killed_client },
+	{ "resource: nine thousand connections", ten_thousand },
+	{ "resource: out of descriptors", out_of_descriptors },
+	{ "resource: a second daemon is refused", second_daemon_is_refused },
+	{ 0 },
+};

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* tests.h - what there is to run; each file of tests ends its list with an entry without a name */
+#ifndef E2E_TESTS_H
+#define E2E_TESTS_H
+
+struct test {
+	const char *name;
+	void (*run)(void);
+};
+
+extern const struct test handshake_tests[];
+extern const struct test life_tests[];
+extern const struct test transfer_tests[];
+extern const struct test hostile_tests[];
+extern const struct test resource_tests[];
+
+#endif

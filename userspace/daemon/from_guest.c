@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * from_guest.c - packets of the guest to Unix sockets, straight from guest memory
+ *
+ * A batch takes chains off the ring in order, judges each header from a private copy, and collects the payload of each
+ * connection. At the end each connection's payload goes out with one system call, and all chains are given back with
+ * one publication. What a socket does not take is copied, so that a slow reader never holds the ring; credit bounds the
+ * copy.
+ */
+#include "daemon/guest.h"
+
+#include "kernel/proto/names.h"
+
+#include <string.h>
+
+/* The current batch, beside what struct vsd_loop holds. */
+struct batch {
+	u32 niov;
+	u32 packets;
+};
+
+static void flush_conn(struct vsd_guest *g, struct vsd_conn *s)
+{
+	struct vsd_loop *l = g->loop;
+	u32 niov = 0;
+
+	for (u32 i = s->batch_first; i != VSD_NO_PACKET; i = l->packets[i].next) {
+		const struct vsd_packet *p = &l->packets[i];
+
+		memcpy(&l->out[niov], &l->iov[p->first], p->niov * sizeof(l->out[0]));
+		niov += p->niov;
+	}
+	if (s->batch_bytes)
+		vsd_conn_write(s, l->out, niov, s->batch_bytes);
+	s->batch_first = VSD_NO_PACKET;
+	s->batch_bytes = 0;
+	s->batch_iov = 0;
+}
+
+static void flush_all(struct vsd_guest *g, struct batch *b)
+{
+	while (g->batch) {
+		struct vsd_conn *s = g->batch;
+
+		g->batch = s->batch_next;
+		flush_conn(g, s);
+		s->batched = false;
+		vsd_conn_reap(s);
+	}
+	b->niov = 0;
+	b->packets = 0;
+}
+
+/* Copy the header out of the chain; what is left of @iov is the payload. Returns bytes copied. */
+static u32 split_header(struct iovec *iov, u32 niov, struct vsp_wire *wire)
+{
+	u32 have = 0;
+
+	for (u32 i = 0; i < niov && have < VSP_HDR_LEN; i++) {
+		size_t n = iov[i].iov_len < VSP_HDR_LEN - have ? iov[i].iov_len : VSP_HDR_LEN - have;
+
+		memcpy((u8 *)wire + have, iov[i].iov_base, n);
+		iov[i].iov_base = (u8 *)iov[i].iov_base + n;
+		iov[i].iov_len -= n;
+		have += (u32)n;
+	}
+	return have;
+}
+
+/* Cut the segments to @len bytes, empty ones out. Returns how many are left, moved to the front. */
+static u32 trim(struct iovec *iov, u32 niov, u32 len)
+{
+	u32 kept = 0;
+
+	for (u32 i = 0; i < niov && len; i++) {
+		size_t n = iov[i].iov_len < len ? iov[i].iov_len : len;
+
+		if (!n)
+			continue;
+		iov[kept++] = (struct iovec){ .iov_base = iov[i].iov_base, .iov_len = n };
+		len -= (u32)n;
+	}
+	return kept;
+}
+
+static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u32 niov, u32 len)
+{
+	struct vsd_loop *l = g->loop;
+	struct vsd_packet *p = &l->packets[b->packets];
+
+	if (s->batch_iov + niov > VU_CHAIN_IOV_MAX)
+		flush_conn(g, s);
+	*p = (struct vsd_packet){ .first = (u16)b->niov, .niov = (u16)niov, .next = VSD_NO_PACKET };
+	if (!s->batched) {
+		s->batched = true;
+		s->batch_first = VSD_NO_PACKET;
+		s->batch_next = g->batch;
+		g->batch = s;
+	}
+	if (s->batch_first == VSD_NO_PACKET)
+		s->batch_first = (u16)b->packets;
+	else
+		l->packets[s->batch_last].next = (u16)b->packets;
+	s->batch_last = (u16)b->packets;
+	s->batch_iov += niov;
+	s->batch_bytes += len;
+	b->niov += niov;
+	b->packets++;
+}
+
+static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
+{
+	struct vsd_conn *s = vsd_conn_new(g);
+
+	if (!s) {
+		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
+		vsd_guest_warn(g, "connection to host port %u refused: %u connections are open; see --max-connections",
+			       hdr->dst.port, g->conns);
+		return;
+	}
+	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
+	vsock_mux_spawn(&g->mux, &s->c, hdr);
+	vsd_host_dial(s);
+}
+
+static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *hdr, u32 niov)
+{
+	struct vsock_conn *c = vsock_mux_find(&g->mux, hdr);
+	struct vsd_conn *s = c ? vsd_conn_of(c) : NULL;
+
+	/* Any other packet of a connection comes after the payload before it. */
+	if (s && s->batched && hdr->op != VSP_OP_RW)
+		flush_conn(g, s);
+	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? s->tail.len : 0)) {
+	case VSOCK_DELIVER:
+		collect(g, b, s, trim(&g->loop->iov[b->niov], niov, hdr->len), hdr->len);
+		break;
+	case VSOCK_SPAWN:
+		spawn(g, hdr);
+		break;
+	default:
+		break;
+	}
+}
+
+enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
+
+static enum took take(struct vsd_guest *g, struct batch *b)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
+	struct iovec *iov = &g->loop->iov[b->niov];
+	struct vu_pop p = vu_ring_pop(r, &g->dev.mem, false, iov, VSD_BATCH_IOV - b->niov);
+	struct vsp_wire wire;
+	struct vsp_decoded d;
+
+	if (p.what == VU_POP_NO_ROOM)
+		return TOOK_NO_ROOM;
+	if (p.what == VU_POP_BROKEN) {
+		g->mux.rejects[p.why]++;
+		vsd_guest_warn(g, "tx ring is broken (%s); not served until the guest resets it",
+			       vsp_reject_name(p.why));
+	}
+	if (p.what != VU_POP_CHAIN)
+		return TOOK_NONE;
+	split_header(iov, p.niov, &wire);
+	d = vsp_decode(&wire, p.bytes, g->mux.filter);
+	if (d.why == VSP_OK)
+		packet(g, b, &d.hdr, p.niov);
+	else
+		vsock_mux_refuse(&g->mux, &d.hdr, d.why);
+	g->counters.packets_from_guest++;
+	vu_ring_use(r, p.head, 0);
+	return TOOK_ONE;
+}
+
+bool vsd_from_guest(struct vsd_guest *g)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
+	struct batch b = { 0 };
+	enum took t = TOOK_ONE;
+	bool stopped = false;
+
+	if (!g->from_due || !vu_ring_live(r))
+		return false;
+	vu_ring_hush(r);
+	for (u32 n = 0; n < VSD_BATCH_PACKETS && t == TOOK_ONE; n++) {
+		/* A packet that might have to be answered waits until answers have left. */
+		stopped = !vsp_budget_left(&g->mux.budget);
+		if (stopped)
+			break;
+		t = take(g, &b);
+	}
+	flush_all(g, &b);
+	vu_ring_publish(r);
+	if (stopped) {
+		g->mux.rejects[VSP_REJECT_REPLIES]++;
+		return false;
+	}
+	if (t == TOOK_NONE)
+		g->from_due = vu_ring_await(r);
+	return g->from_due;
+}

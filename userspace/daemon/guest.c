@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "daemon/guest.h"
+
+#include "kernel/proto/names.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event,
+		       const struct vsp_verdict *v)
+{
+	char acts[256] = "";
+	size_t len = 0;
+
+	for (u32 bit = 0; bit < NUM_VSP_ACTS; bit++) {
+		if (v->acts & 1u << bit)
+			len += (size_t)snprintf(acts + len, sizeof(acts) - len, " %s", vsp_act_name(bit));
+	}
+	vsd_log(VSD_TRACE, "conn", "%u:%u %s + %s -> %s%s", c->host_port, c->guest_port, vsp_state_name(from),
+		vsp_event_name(event), vsp_state_name(v->next), acts);
+}
+
+void vsd_guest_warn(struct vsd_guest *g, const char *format, ...)
+{
+	char text[256];
+	u32 dropped;
+	va_list ap;
+
+	if (!vsd_rate_ok(&g->rate, g->loop->now, &dropped))
+		return;
+	if (dropped)
+		vsd_log(VSD_WARN, g->name, "%u more warnings were held back", dropped);
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	vsd_log(VSD_WARN, g->name, "%s", text);
+}
+
+static int watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = w };
+
+	*w = (struct vsd_watch){ .source = source, .guest = g };
+	return epoll_ctl(g->loop->epfd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+static int init_mux(struct vsd_guest *g)
+{
+	const struct vsd_guest_opts *o = g->opts;
+	struct vsock_params params = {
+		.guest_cid = o->guest_cid,
+		.window = o->window,
+		.conns_max = o->conns_max,
+		.connect_timeout = o->connect_ms * VSD_MS,
+		.close_timeout = o->close_ms * VSD_MS,
+	};
+
+	if (getrandom(&params.seed, sizeof(params.seed), 0) != sizeof(params.seed))
+		return -errno;
+	return vsock_mux_init(&g->mux, &params);
+}
+
+int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts)
+{
+	int err;
+
+	memset(g, 0, sizeof(*g));
+	g->opts = opts;
+	g->loop = loop;
+	snprintf(g->name, sizeof(g->name), "guest %u", opts->guest_cid);
+	for (u32 i = 0; i < VU_RINGS_MAX; i++)
+		g->polled_kick[i] = -1;
+	err = init_mux(g);
+	if (err) {
+		vsd_log(VSD_ERROR, g->name, "cannot begin: %s", strerror(-err));
+		return err;
+	}
+	if (vsd_log_enabled(VSD_TRACE))
+		g->mux.trace = trace_step;
+	vu_dev_init(&g->dev, 0, opts->guest_cid, opts->queue_size);
+	g->host_fd = vsd_host_listen(g->name, "uds-path", opts->uds_path);
+	if (g->host_fd < 0) {
+		err = g->host_fd;
+		goto no_host;
+	}
+	g->vu_fd = vsd_host_listen(g->name, "socket", opts->socket);
+	if (g->vu_fd < 0) {
+		err = g->vu_fd;
+		goto no_vu;
+	}
+	err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd);
+	if (!err)
+		err = watch(g, &g->host_watch, VSD_SOURCE_HOST_LISTENER, g->host_fd);
+	if (!err) {
+		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s", opts->socket, opts->uds_path);
+		return 0;
+	}
+	vsd_log(VSD_ERROR, g->name, "cannot poll its sockets: %s", strerror(-err));
+	close(g->vu_fd);
+	unlink(opts->socket);
+no_vu:
+	close(g->host_fd);
+	unlink(opts->uds_path);
+no_host:
+	vu_dev_fini(&g->dev);
+	vsock_mux_fini(&g->mux);
+	return err;
+}
+
+/* Poll the doorbells that the front-end gave us, and no others. */
+static void sync_kicks(struct vsd_guest *g)
+{
+	for (u32 i = 0; i < VU_RINGS_MAX; i++) {
+		int fd = g->dev.rings[i].kick_fd;
+
+		if (fd == g->polled_kick[i])
+			continue;
+		if (g->polled_kick[i] >= 0) {
+			epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, g->polled_kick[i], NULL);
+			close(g->polled_kick[i]);
+		}
+		g->polled_kick[i] = fd;
+		if (fd >= 0 && watch(g, &g->kick_watch[i], VSD_SOURCE_KICK_RX + i, fd))
+			vsd_guest_warn(g, "ring %u has a doorbell that cannot be polled", i);
+	}
+}
+
+static void drain_news(struct vsd_guest *g)
+{
+	struct vsock_conn *c;
+
+	while ((c = vsock_mux_news(&g->mux)) != NULL)
+		vsd_conn_news(vsd_conn_of(c));
+}
+
+static void end_session(struct vsd_guest *g, const char *why)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &g->vu_watch };
+
+	if (why)
+		vsd_guest_warn(g, "front-end dropped: %s", why);
+	else
+		vsd_log(VSD_INFO, g->name, "front-end disconnected");
+	vu_dev_end(&g->dev);
+	sync_kicks(g);
+	vsock_mux_gone(&g->mux);
+	drain_news(g);
+	g->from_due = false;
+	g->starved = false;
+	epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->vu_fd, &ev);
+}
+
+static void begin_session(struct vsd_guest *g)
+{
+	struct epoll_event ev = { .events = 0, .data.ptr = &g->vu_watch };
+	int fd = accept4(g->vu_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	vu_dev_begin(&g->dev, fd);
+	if (watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd)) {
+		vu_dev_end(&g->dev);
+		return;
+	}
+	/* The next front-end waits until this one is gone. */
+	epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->vu_fd, &ev);
+	g->counters.sessions++;
+	vsd_log(VSD_INFO, g->name, "front-end connected");
+}
+
+/* The messages that are there, up to a limit: what is left raises the next event. */
+static void serve_front_end(struct vsd_guest *g)
+{
+	struct vu_dev_news news = { .facts = VU_DEV_SERVED };
+
+	for (u32 i = 0; i < VSD_MESSAGES && (news.facts & VU_DEV_SERVED) && !(news.facts & VU_DEV_ENDED); i++) {
+		news = vu_dev_serve(&g->dev);
+		sync_kicks(g);
+		if (news.facts & VU_DEV_RESTARTED) {
+			vsd_log(VSD_DEBUG, g->name, "driver started anew");
+			vsock_mux_gone(&g->mux);
+			drain_news(g);
+		}
+		if (news.facts & VU_DEV_RINGS) {
+			g->from_due = true;
+			g->starved = false;
+			vu_ring_hush(&g->dev.rings[VU_RING_RX]);
+		}
+	}
+	if (news.facts & VU_DEV_ENDED)
+		end_session(g, news.why);
+}
+
+static void kicked(struct vsd_guest *g, u32 ring)
+{
+	u64 count[8];
+	int fd = g->polled_kick[ring];
+	ssize_t n;
+
+	if (fd < 0)
+		return;
+	n = read(fd, count, sizeof(count));
+	/* A doorbell whose other end is gone would ring for ever. */
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, fd, NULL);
+	if (ring == VU_RING_TX)
+		g->from_due = true;
+	if (ring == VU_RING_RX)
+		g->starved = false;
+}
+
+void vsd_guest_event(struct vsd_watch *w, u32 events)
+{
+	struct vsd_guest *g = w->guest;
+
+	switch (w->source) {
+	case VSD_SOURCE_VU_LISTENER:
+		if (g->dev.chan.fd < 0)
+			begin_session(g);
+		break;
+	case VSD_SOURCE_FRONT_END:
+		if (g->dev.chan.fd >= 0)
+			serve_front_end(g);
+		break;
+	case VSD_SOURCE_KICK_RX:
+	case VSD_SOURCE_KICK_TX:
+	case VSD_SOURCE_KICK_EVENT:
+		kicked(g, w->source - VSD_SOURCE_KICK_RX);
+		break;
+	case VSD_SOURCE_HOST_LISTENER:
+		vsd_host_accept(g);
+		break;
+	case VSD_SOURCE_CONN:
+		vsd_conn_event((struct vsd_conn *)w, events);
+		break;
+	default:
+		break;
+	}
+}
+
+static void expire(struct vsd_guest *g)
+{
+	struct vsock_timer *t;
+
+	while ((t = vsock_timers_expire(&g->mux.timers, g->loop->now)) != NULL)
+		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
+	if (g->host_paused && g->loop->now >= g->host_again)
+		vsd_host_resume(g);
+}
+
+static void bury(struct vsd_guest *g)
+{
+	while (g->dead) {
+		struct vsd_conn *s = g->dead;
+
+		g->dead = s->all_next;
+		free(s);
+	}
+}
+
+bool vsd_guest_serve(struct vsd_guest *g)
+{
+	bool more = true;
+
+	g->mux.now = g->loop->now;
+	expire(g);
+	drain_news(g);
+	for (u32 i = 0; i < VSD_ROUNDS && more; i++) {
+		bool from = vsd_from_guest(g);
+		bool to;
+
+		drain_news(g);
+		to = vsd_to_guest(g);
+		drain_news(g);
+		/* Answers that left make room for packets that had to wait for it. */
+		more = from || to ||
+		       (g->from_due && vsp_budget_left(&g->mux.budget) && vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
+		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]));
+	}
+	if (g->dev.mem.lost) {
+		end_session(g, "it took the guest's memory away");
+		more = false;
+	}
+	bury(g);
+	return more;
+}
+
+u64 vsd_guest_deadline(const struct vsd_guest *g)
+{
+	u64 at = vsock_timers_next(&g->mux.timers);
+
+	return g->host_paused && g->host_again < at ? g->host_again : at;
+}
+
+void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
+{
+	const struct vsd_counters *n = &g->counters;
+
+	vsd_log(level, g->name,
+		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
+		"packets_to_guest=%llu bytes_to_guest=%llu",
+		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
+		(unsigned long long)n->refused, (unsigned long long)n->packets_from_guest,
+		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
+		(unsigned long long)n->bytes_to_guest);
+	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
+		if (g->mux.rejects[i])
+			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),
+				(unsigned long long)g->mux.rejects[i]);
+	}
+}
+
+void vsd_guest_stop(struct vsd_guest *g)
+{
+	vu_dev_end(&g->dev);
+	sync_kicks(g);
+	vsock_mux_gone(&g->mux);
+	drain_news(g);
+	while (g->all) {
+		struct vsd_conn *s = g->all;
+
+		vsd_conn_hang_up(s);
+		vsd_conn_reap(s);
+	}
+	bury(g);
+	close(g->vu_fd);
+	close(g->host_fd);
+	unlink(g->opts->socket);
+	unlink(g->opts->uds_path);
+	vu_dev_fini(&g->dev);
+	vsock_mux_fini(&g->mux);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * guest.h - one guest: its front-end's session, its connections, the sockets of both
+ *
+ * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an
+ * epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody,
+ * whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
+ *
+ *   guest.c        sessions, events, deadlines, news of the engine
+ *   conn.c         what happens to one connection's socket
+ *   host.c         host clients and host listeners: the hybrid protocol
+ *   from_guest.c   the data path from the guest
+ *   to_guest.c     the data path to the guest
+ */
+#ifndef VSD_GUEST_H
+#define VSD_GUEST_H
+
+#include "daemon/opts.h"
+#include "engine/mux.h"
+#include "engine/tail.h"
+#include "vu/dev.h"
+
+enum {
+	VSD_BATCH_PACKETS = 256,   /* packets from the guest between two publications of the used ring */
+	VSD_BATCH_IOV = 2048,	   /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
+	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
+	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
+	VSD_ROUNDS = 4,		   /* batches in each direction before other guests and events have their turn */
+	VSD_MESSAGES = 64,	   /* vhost-user messages dealt with at a time */
+	VSD_ACCEPT_BATCH = 64,	   /* host clients accepted at a time */
+	VSD_DIAL_RETRY_MS = 5,	   /* a host listener's backlog was full: look again */
+	VSD_ACCEPT_RETRY_MS = 100, /* out of descriptors or memory: look again */
+};
+#define VSD_MS 1000000ull /* ns */
+
+/* What an epoll event is about. The first member of, or embedded in, what it concerns. */
+enum vsd_source {
+	VSD_SOURCE_SIGNAL,
+	VSD_SOURCE_VU_LISTENER,
+	VSD_SOURCE_FRONT_END,
+	VSD_SOURCE_KICK_RX,
+	VSD_SOURCE_KICK_TX,
+	VSD_SOURCE_KICK_EVENT,
+	VSD_SOURCE_HOST_LISTENER,
+	VSD_SOURCE_CONN,
+	NUM_VSD_SOURCES,
+};
+
+struct vsd_guest;
+
+struct vsd_watch {
+	enum vsd_source source;
+	struct vsd_guest *guest;
+};
+
+/* A packet of a batch: where its payload lies. */
+struct vsd_packet {
+	u16 first; /* segment */
+	u16 niov;
+	u16 next; /* packet of the same connection, or VSD_NO_PACKET */
+};
+#define VSD_NO_PACKET 0xffff
+
+/**
+ * struct vsd_loop - what all guests of a thread share
+ * @epfd: epoll
+ * @spare_fd: given up for a moment to refuse a client when there are no descriptors left
+ * @now: CLOCK_MONOTONIC in ns, read once per turn of the loop
+ * @iov: segments of the batch being worked on; @out: of the system call
+ * @packets: of the batch
+ */
+struct vsd_loop {
+	int epfd;
+	int spare_fd;
+	u64 now;
+	struct iovec iov[VSD_BATCH_IOV];
+	struct iovec out[VU_CHAIN_IOV_MAX];
+	struct vsd_packet packets[VSD_BATCH_PACKETS];
+};
+
+/* What a connection's socket is doing. */
+enum vsd_phase {
+	VSD_PHASE_NONE,	   /* no socket (any more) */
+	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
+	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
+	VSD_PHASE_WAIT,	   /* a host client waits for the guest's answer */
+	VSD_PHASE_OPEN,
+	VSD_PHASE_LINGER, /* the guest is done; the last bytes wait for their reader */
+};
+
+/**
+ * struct vsd_conn - a connection of a guest and its Unix socket
+ * @watch: for epoll
+ * @c: the engine's part
+ * @all_next, @all_link: list of all connections of the guest
+ * @tail: bytes from the guest that the socket did not take yet
+ * @dial_until: when to stop dialling
+ * @fd: the socket, or -1
+ * @phase: enum vsd_phase
+ * @batch_first, @batch_last: its packets in the current batch; @batch_bytes, @batch_iov: their sums
+ * @batch_next: next connection with packets in the batch
+ * @batched: it is in that chain
+ * @wants_out: EPOLLOUT is asked for
+ * @hup: the peer closed both directions
+ * @eof: everything that the peer sent was read
+ * @deaf: the peer does not read any more: what the guest sends is dropped
+ * @lost: something was dropped, so this must not end like a clean end
+ * @wrote_all: shutdown(SHUT_WR) was done
+ */
+struct vsd_conn {
+	struct vsd_watch watch;
+	struct vsock_conn c;
+	struct vsd_conn *all_next;
+	struct vsd_conn **all_link;
+	struct vsock_tail tail;
+	u64 dial_until;
+	struct vsd_conn *batch_next;
+	u32 batch_bytes;
+	u32 batch_iov;
+	u16 batch_first;
+	u16 batch_last;
+	int fd;
+	u8 phase;
+	bool batched;
+	bool wants_out;
+	bool hup;
+	bool eof;
+	bool deaf;
+	bool lost;
+	bool wrote_all;
+};
+
+/* Counters since the daemon started, beside vsock_mux.rejects. */
+struct vsd_counters {
+	u64 bytes_from_guest;
+	u64 bytes_to_guest;
+	u64 packets_from_guest;
+	u64 packets_to_guest;
+	u64 opened;
+	u64 refused;
+	u64 sessions;
+};
+
+/**
+ * struct vsd_guest - one guest
+ * @opts: as configured
+ * @loop: its thread's
+ * @name: "guest 3", for the log
+ * @dev: its front-end's session
+ * @mux: its connections
+ * @all: every struct vsd_conn
+ * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
+ * @conns: how many there are, @dead not counted
+ * @vu_fd: listener for the front-end; @host_fd: for host clients
+ * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
+ * @from_due: the tx ring may hold something
+ * @starved: the rx ring has no buffer; its doorbell is awaited
+ * @host_paused: the listener for host clients is not polled
+ * @host_again: until then
+ */
+struct vsd_guest {
+	const struct vsd_guest_opts *opts;
+	struct vsd_loop *loop;
+	char name[24];
+	struct vu_dev dev;
+	struct vsock_mux mux;
+	struct vsd_conn *all;
+	struct vsd_conn *dead;
+	struct vsd_conn *batch;
+	struct vsd_counters counters;
+	struct vsd_rate rate;
+	u32 conns;
+	int vu_fd;
+	int host_fd;
+	int polled_kick[VU_RINGS_MAX];
+	struct vsd_watch vu_watch;
+	struct vsd_watch front_watch;
+	struct vsd_watch kick_watch[VU_RINGS_MAX];
+	struct vsd_watch host_watch;
+	bool from_due;
+	bool starved;
+	bool host_paused;
+	u64 host_again;
+};
+
+/* guest.c */
+
+/* Bind its sockets and wait for its front-end. 0, or -errno after a message. */
+int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts);
+
+/* End everything and unlink its sockets. */
+void vsd_guest_stop(struct vsd_guest *g);
+
+void vsd_guest_event(struct vsd_watch *w, u32 events);
+
+/* Do what is to be done now. True: there is more to do at once. */
+bool vsd_guest_serve(struct vsd_guest *g);
+
+/* When it must be served again even if nothing happens, or VSOCK_NEVER. */
+u64 vsd_guest_deadline(const struct vsd_guest *g);
+
+/* Write its counters to the log. */
+void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level);
+
+/* A warning that the guest or a client can provoke at will. */
+void vsd_guest_warn(struct vsd_guest *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* conn.c */
+
+/* A new one, or NULL where the limit is reached or memory is short. */
+struct vsd_conn *vsd_conn_new(struct vsd_guest *g);
+
+/* Its socket; from now on epoll knows it. 0 or -errno; the socket is closed with the connection. */
+int vsd_conn_attach(struct vsd_conn *s, int fd);
+void vsd_conn_event(struct vsd_conn *s, u32 events);
+
+/* Deal with what the engine says about it. */
+void vsd_conn_news(struct vsd_conn *s);
+
+/* Its deadline passed. */
+void vsd_conn_timeout(struct vsd_conn *s);
+
+/* Close its socket, now. */
+void vsd_conn_hang_up(struct vsd_conn *s);
+
+/* Give its memory back (at the end of the turn) if nothing is left of it. */
+void vsd_conn_reap(struct vsd_conn *s);
+
+/* The socket has nothing more for the guest. */
+void vsd_conn_eof(struct vsd_conn *s);
+
+/* Write the segments, @bytes in all, to the socket; what it does not take is kept. */
+void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
+
+static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
+{
+	return (struct vsd_conn *)(void *)((u8 *)c - offsetof(struct vsd_conn, c));
+}
+
+/* host.c */
+
+/* A listening socket at @path; a path where nobody answers is taken over. -errno after a message. */
+int vsd_host_listen(const char *component, const char *option, const char *path);
+
+/* Take in clients. */
+void vsd_host_accept(struct vsd_guest *g);
+
+/* Poll the listener again after it was paused. */
+void vsd_host_resume(struct vsd_guest *g);
+
+/* Read what is there of the CONNECT line. */
+void vsd_host_command(struct vsd_conn *s);
+
+/* The guest accepted: say so to the client. */
+void vsd_host_welcome(struct vsd_conn *s);
+
+/* Connect to the host's listener for this connection, or try again. */
+void vsd_host_dial(struct vsd_conn *s);
+
+/* from_guest.c: one batch. True: there may be more. */
+bool vsd_from_guest(struct vsd_guest *g);
+
+/* to_guest.c: one batch. True: there may be more. */
+bool vsd_to_guest(struct vsd_guest *g);
+
+#endif

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * to_guest.c - bytes of Unix sockets into the guest's receive buffers, without a copy in between
+ *
+ * A turn of a connection takes as many buffers as its deficit and its credit allow, reads into all of them with one
+ * system call that leaves room for the headers, and writes the headers afterwards. Buffers that stayed empty go back.
+ */
+#include "daemon/guest.h"
+
+#include "kernel/proto/names.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* A receive buffer taken for this turn. */
+struct buffer {
+	u16 head;
+	u16 first; /* segment in vsd_loop.iov */
+	u16 niov;
+	u32 room; /* payload */
+};
+
+struct turn {
+	struct buffer buffers[VSD_TURN_CHAINS];
+	u32 n;
+	u32 niov;
+	u32 out; /* segments in vsd_loop.out */
+	u32 bytes;
+};
+
+/* Write the first bytes of a chain. */
+static void put_header(const struct iovec *iov, u32 niov, struct vsp_hdr hdr)
+{
+	struct vsp_wire wire = vsp_encode(hdr);
+	const u8 *from = (const u8 *)&wire;
+	size_t left = sizeof(wire);
+
+	for (u32 i = 0; i < niov && left; i++) {
+		size_t n = iov[i].iov_len < left ? iov[i].iov_len : left;
+
+		memcpy(iov[i].iov_base, from, n);
+		from += n;
+		left -= n;
+	}
+}
+
+/* Take a buffer; false where there is none. Ones too small for a header and a byte go back at once, if they may. */
+static bool take_buffer(struct vsd_guest *g, struct turn *t)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
+
+	for (u32 skipped = 0; skipped <= r->size; skipped++) {
+		struct iovec *iov = &g->loop->iov[t->niov];
+		struct vu_pop p = vu_ring_pop(r, &g->dev.mem, true, iov, VSD_BATCH_IOV - t->niov);
+
+		if (p.what == VU_POP_BROKEN) {
+			g->mux.rejects[p.why]++;
+			vsd_guest_warn(g, "rx ring is broken (%s); not served until the guest resets it",
+				       vsp_reject_name(p.why));
+		}
+		if (p.what != VU_POP_CHAIN)
+			return false;
+		if (p.bytes > VSP_HDR_LEN) {
+			t->buffers[t->n++] = (struct buffer){ .head = p.head,
+							      .first = (u16)t->niov,
+							      .niov = (u16)p.niov,
+							      .room = p.bytes - VSP_HDR_LEN };
+			t->niov += p.niov;
+			return true;
+		}
+		if (t->n) {
+			/* Used entries keep the order of the ring: its turn comes when those before it are used. */
+			vu_ring_unpop(r, 1);
+			return false;
+		}
+		g->mux.rejects[VSP_REJECT_SHORT]++;
+		vu_ring_use(r, p.head, 0);
+	}
+	return false;
+}
+
+/* Add @len bytes behind the header of buffer @b to the segments of the system call. */
+static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b, u32 len)
+{
+	size_t skip = VSP_HDR_LEN;
+
+	for (u32 i = 0; i < b->niov && len; i++) {
+		const struct iovec *iov = &l->iov[b->first + i];
+		size_t n;
+
+		if (skip >= iov->iov_len) {
+			skip -= iov->iov_len;
+			continue;
+		}
+		n = iov->iov_len - skip < len ? iov->iov_len - skip : len;
+		l->out[t->out++] = (struct iovec){ .iov_base = (u8 *)iov->iov_base + skip, .iov_len = n };
+		len -= (u32)n;
+		skip = 0;
+	}
+}
+
+/* Take buffers for what the connection may send in this turn. */
+static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn *c)
+{
+	u32 credit = vsock_conn_credit(c);
+	s32 deficit = c->flow.deficit;
+
+	while (credit && deficit > 0 && t->n < VSD_TURN_CHAINS) {
+		struct buffer *b;
+		u32 len;
+
+		if (!take_buffer(g, t))
+			return;
+		b = &t->buffers[t->n - 1];
+		len = b->room < VSP_MAX_PAYLOAD ? b->room : VSP_MAX_PAYLOAD;
+		len = len < credit ? len : credit;
+		if (t->n > 1 && t->out + b->niov > VU_CHAIN_IOV_MAX) {
+			vu_ring_unpop(&g->dev.rings[VU_RING_RX], 1);
+			t->n--;
+			return;
+		}
+		b->room = len;
+		add_room(g->loop, t, b, len);
+		t->bytes += len;
+		credit -= len;
+		deficit -= (s32)(len + VSP_SCHED_PACKET_COST);
+	}
+}
+
+/* Bytes that the socket gave; 0: none now, or never again, and the connection knows. */
+static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
+{
+	struct msghdr mh = { .msg_iov = g->loop->out, .msg_iovlen = t->out };
+	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
+
+	if (n > 0)
+		return (u32)n;
+	if (n == 0) {
+		vsd_conn_eof(s);
+	} else if (errno == EAGAIN || errno == EINTR) {
+		vsock_mux_ready(&g->mux, &s->c, false);
+	} else if (errno == EFAULT) {
+		g->dev.mem.lost = 1;
+		vsock_mux_ready(&g->mux, &s->c, false);
+	} else {
+		/* ECONNRESET: the peer closed without reading everything that the guest sent. */
+		s->lost = true;
+		vsd_conn_eof(s);
+	}
+	return 0;
+}
+
+/* A turn of a connection that has data, or its end. False: no buffer. */
+static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
+	struct turn t = { 0 };
+	u32 left, filled = 0;
+
+	gather(g, &t, &s->c);
+	if (!t.n)
+		return false;
+	left = fill(g, &t, s);
+	g->counters.bytes_to_guest += left;
+	for (; left; filled++) {
+		const struct buffer *b = &t.buffers[filled];
+		u32 len = left < b->room ? left : b->room;
+
+		put_header(&g->loop->iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len));
+		vu_ring_use(r, b->head, VSP_HDR_LEN + len);
+		left -= len;
+	}
+	vu_ring_unpop(r, (u16)(t.n - filled));
+	g->counters.packets_to_guest += filled;
+	*used += filled;
+	return true;
+}
+
+static bool send_control(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
+	struct turn t = { 0 };
+	const struct buffer *b = &t.buffers[0];
+
+	if (!take_buffer(g, &t))
+		return false;
+	put_header(&g->loop->iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
+	vu_ring_use(r, b->head, VSP_HDR_LEN);
+	g->counters.packets_to_guest++;
+	*used += 1;
+	return true;
+}
+
+bool vsd_to_guest(struct vsd_guest *g)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
+	u32 used = 0;
+
+	if (g->starved || !vu_ring_live(r))
+		return false;
+	while (used < VSD_TURN_CHAINS) {
+		struct vsock_turn turn = vsock_mux_next(&g->mux);
+		bool sent;
+
+		if (!turn.any)
+			break;
+		sent = turn.control ? send_control(g, turn, &used) : send_data(g, vsd_conn_of(turn.conn), &used);
+		if (!sent) {
+			g->starved = !vu_ring_await(r);
+			break;
+		}
+	}
+	vu_ring_publish(r);
+	return !g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(r);
+}

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "engine/mux.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static u32 bucket_of(const struct vsock_mux *m, u32 host_port, u32 guest_port)
+{
+	u64 x = ((u64)host_port << 32 | guest_port) ^ ((u64)m->params.seed << 16);
+
+	x *= 0x9e3779b97f4a7c15u;
+	x ^= x >> 29;
+	x *= 0xbf58476d1ce4e5b9u;
+	return (u32)(x >> 32) & m->mask;
+}
+
+int vsock_mux_init(struct vsock_mux *m, const struct vsock_params *params)
+{
+	u32 buckets = 64;
+
+	memset(m, 0, sizeof(*m));
+	m->params = *params;
+	m->filter =
+		(struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid, .types = vsp_types_for(0) };
+	m->budget.limit = VSP_REPLIES_DEFAULT;
+	m->last_port = VSOCK_PORTS - 1;
+	m->news_end = &m->news;
+	vsp_sched_init(&m->sched);
+	while (buckets < params->conns_max)
+		buckets *= 2;
+	m->mask = buckets - 1;
+	m->buckets = calloc(buckets, sizeof(struct vsock_conn *));
+	m->port_buckets = calloc(buckets, sizeof(struct vsock_conn *));
+	if (m->buckets && m->port_buckets && !vsock_timers_init(&m->timers, params->conns_max))
+		return 0;
+	vsock_mux_fini(m);
+	return -ENOMEM;
+}
+
+void vsock_mux_fini(struct vsock_mux *m)
+{
+	vsock_timers_fini(&m->timers);
+	free(m->buckets);
+	free(m->port_buckets);
+}
+
+static struct vsock_conn *lookup(struct vsock_mux *m, u16 type, u32 host_port, u32 guest_port)
+{
+	struct vsock_conn *c = m->buckets[bucket_of(m, host_port, guest_port)];
+
+	while (c && (c->host_port != host_port || c->guest_port != guest_port || c->type != type))
+		c = c->next;
+	return c;
+}
+
+static bool port_in_use(struct vsock_mux *m, u32 host_port)
+{
+	struct vsock_conn *c = m->port_buckets[bucket_of(m, host_port, 0)];
+
+	while (c && c->host_port != host_port)
+		c = c->port_next;
+	return c;
+}
+
+static void hash(struct vsock_mux *m, struct vsock_conn *c)
+{
+	struct vsock_conn **by_both = &m->buckets[bucket_of(m, c->host_port, c->guest_port)];
+	struct vsock_conn **by_port = &m->port_buckets[bucket_of(m, c->host_port, 0)];
+
+	c->next = *by_both;
+	*by_both = c;
+	c->port_next = *by_port;
+	*by_port = c;
+	c->hashed = true;
+	m->hashed++;
+}
+
+static void unhash(struct vsock_mux *m, struct vsock_conn *c)
+{
+	struct vsock_conn **p = &m->buckets[bucket_of(m, c->host_port, c->guest_port)];
+
+	if (!c->hashed)
+		return;
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	p = &m->port_buckets[bucket_of(m, c->host_port, 0)];
+	while (*p != c)
+		p = &(*p)->port_next;
+	*p = c->port_next;
+	c->hashed = false;
+	m->hashed--;
+}
+
+static void tell(struct vsock_mux *m, struct vsock_conn *c, u8 facts)
+{
+	if (!facts)
+		return;
+	c->facts |= facts;
+	if (c->in_news)
+		return;
+	c->in_news = true;
+	c->news_next = NULL;
+	*m->news_end = c;
+	m->news_end = &c->news_next;
+}
+
+struct vsock_conn *vsock_mux_news(struct vsock_mux *m)
+{
+	struct vsock_conn *c = m->news;
+
+	if (!c)
+		return NULL;
+	m->news = c->news_next;
+	if (!m->news)
+		m->news_end = &m->news;
+	c->in_news = false;
+	return c;
+}
+
+/* Could it put data on the ring now? */
+static bool may_send_data(const struct vsock_conn *c)
+{
+	return c->ready && c->state == VSP_ESTABLISHED && !(c->shut & VSP_SHUTDOWN_SEND) &&
+	       !(c->hints & VSP_SHUTDOWN_RCV);
+}
+
+/* Put it into the scheduler, or take it out, as what it has to send demands. */
+static bool wants_turn(struct vsock_conn *c)
+{
+	bool data = may_send_data(c);
+
+	if (data && !vsp_txc_space(&c->txc)) {
+		data = false;
+		if (!c->asked)
+			c->sends |= VSOCK_SEND_CREDIT_REQUEST;
+		c->asked = true;
+	}
+	return c->sends || data;
+}
+
+static void reschedule(struct vsock_mux *m, struct vsock_conn *c)
+{
+	if (wants_turn(c))
+		vsp_sched_wake(&m->sched, &c->flow);
+	else
+		vsp_sched_remove(&m->sched, &c->flow);
+}
+
+static u8 sends_of(u32 acts)
+{
+	u8 sends = 0;
+
+	if (acts & VSP_ACT_SEND_REQUEST)
+		sends |= VSOCK_SEND_REQUEST;
+	if (acts & VSP_ACT_SEND_RESPONSE)
+		sends |= VSOCK_SEND_RESPONSE;
+	if (acts & VSP_ACT_SEND_CREDIT)
+		sends |= VSOCK_SEND_CREDIT_UPDATE;
+	if (acts & VSP_ACT_SEND_SHUTDOWN)
+		sends |= VSOCK_SEND_SHUTDOWN;
+	return sends;
+}
+
+static u8 facts_of(u32 acts)
+{
+	u8 facts = 0;
+
+	if (acts & VSP_ACT_OPEN)
+		facts |= VSOCK_OPENED;
+	if (acts & VSP_ACT_HINT)
+		facts |= VSOCK_HINTED;
+	if (acts & (VSP_ACT_HANGUP | VSP_ACT_FORGET))
+		facts |= VSOCK_OVER;
+	return facts;
+}
+
+/* The only writer of vsock_conn.state. Returns the acts for those that concern the packet itself. */
+static u32 step(struct vsock_mux *m, struct vsock_conn *c, enum vsp_event event)
+{
+	struct vsp_verdict v = vsp_conn_step(c->state, event);
+
+	assert(v.possible);
+	if (m->trace)
+		m->trace(c, c->state, event, &v);
+	c->state = v.next;
+	if (v.acts & VSP_ACT_STOP_TIMER)
+		vsock_timer_stop(&m->timers, &c->timer);
+	if (v.acts & VSP_ACT_START_TIMER)
+		vsock_timer_start(&m->timers, &c->timer,
+				  m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
+								       m->params.close_timeout));
+	c->sends |= sends_of(v.acts);
+	if (v.acts & VSP_ACT_HANGUP)
+		c->err = v.err;
+	if (v.acts & VSP_ACT_FORGET) {
+		unhash(m, c);
+		c->sends = 0;
+	}
+	if (v.acts & VSP_ACT_SEND_RST)
+		c->sends = VSOCK_SEND_RST;
+	if (v.acts & VSP_ACT_UNEXPECTED)
+		m->rejects[VSP_REJECT_STATE]++;
+	tell(m, c, facts_of(v.acts));
+	reschedule(m, c);
+	return v.acts;
+}
+
+static void owe_reply(struct vsock_mux *m, struct vsp_hdr hdr)
+{
+	if (!vsp_budget_take(&m->budget)) {
+		m->rejects[VSP_REJECT_REPLIES]++;
+		return;
+	}
+	m->replies[(m->replies_first + m->budget.used - 1) % VSP_REPLIES_DEFAULT] = hdr;
+	vsp_sched_wake(&m->sched, &m->replies_flow);
+}
+
+void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_reject why)
+{
+	m->rejects[why]++;
+	/*
+	 * A CID that is not here is answered like a port that is not: whoever connects to it need not wait for
+	 * a timeout.
+	 */
+	if (vsp_wants_rst(why == VSP_REJECT_DST_CID ? VSP_REJECT_NO_FLOW : why, hdr))
+		owe_reply(m, vsp_rst_for(hdr));
+}
+
+struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr)
+{
+	return hdr->dst.cid == VSP_CID_HOST ? lookup(m, hdr->type, hdr->dst.port, hdr->src.port) : NULL;
+}
+
+static void violate(struct vsock_mux *m, struct vsock_conn *c, enum vsp_reject why)
+{
+	m->rejects[why]++;
+	step(m, c, VSP_EV_VIOLATION);
+}
+
+static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
+{
+	switch (hdr->op) {
+	case VSP_OP_SHUTDOWN:
+		c->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
+		return vsp_event_of_shutdown(c->hints, unread);
+	case VSP_OP_RST:
+		return vsp_event_of_rst(c->hints, c->shut);
+	default:
+		return vsp_event_of(hdr->op);
+	}
+}
+
+/* VSP_OK, or which promise the packet breaks. Its payload is counted. */
+static enum vsp_reject judge_credit(struct vsock_conn *c, const struct vsp_hdr *hdr)
+{
+	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc, .fwd_cnt = hdr->fwd_cnt };
+
+	if (hdr->op == VSP_OP_RST || hdr->op == VSP_OP_REQUEST)
+		return VSP_OK;
+	switch (vsp_txc_update(&c->txc, stamp)) {
+	case VSP_CREDIT_LIE:
+		return VSP_REJECT_FWD_CNT;
+	case VSP_CREDIT_GREW:
+		c->asked = false;
+		break;
+	default:
+		break;
+	}
+	if (hdr->op == VSP_OP_CREDIT_REQUEST)
+		vsp_rxc_ask(&c->rxc);
+	if (hdr->op != VSP_OP_RW)
+		return VSP_OK;
+	if (c->hints & VSP_SHUTDOWN_SEND)
+		return VSP_REJECT_AFTER_END;
+	return vsp_rxc_admit(&c->rxc, hdr->len) ? VSP_OK : VSP_REJECT_CREDIT;
+}
+
+enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
+{
+	enum vsp_reject why;
+	u32 acts;
+
+	if (hdr->dst.cid != VSP_CID_HOST) {
+		vsock_mux_refuse(m, hdr, VSP_REJECT_DST_CID);
+		return VSOCK_NOTHING;
+	}
+	if (!c) {
+		if (hdr->op == VSP_OP_REQUEST)
+			return VSOCK_SPAWN;
+		/* A reset for what is gone already is how many a connection ends; nothing was refused. */
+		if (hdr->op != VSP_OP_RST)
+			vsock_mux_refuse(m, hdr, VSP_REJECT_NO_FLOW);
+		return VSOCK_NOTHING;
+	}
+	why = judge_credit(c, hdr);
+	if (why != VSP_OK) {
+		violate(m, c, why);
+		return VSOCK_NOTHING;
+	}
+	acts = step(m, c, event_of(c, hdr, unread));
+	if (acts & VSP_ACT_AGAIN)
+		return VSOCK_SPAWN;
+	if (acts & VSP_ACT_DISCARD)
+		vsock_mux_consumed(m, c, hdr->len);
+	return acts & VSP_ACT_DELIVER ? VSOCK_DELIVER : VSOCK_NOTHING;
+}
+
+static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 host_port, u32 guest_port)
+{
+	c->type = type;
+	c->host_port = host_port;
+	c->guest_port = guest_port;
+	c->txc = vsp_txc_init(VSP_WINDOW_MAX);
+	c->rxc = vsp_rxc_init(m->params.window);
+	hash(m, c);
+}
+
+void vsock_mux_spawn(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr)
+{
+	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc };
+
+	prepare(m, c, hdr->type, hdr->dst.port, hdr->src.port);
+	/* Begun by VSP_ACT_SPAWN of a listener, which here is every port of the host. */
+	c->state = VSP_ACCEPTING;
+	vsp_txc_update(&c->txc, stamp);
+}
+
+void vsock_mux_accept(struct vsock_mux *m, struct vsock_conn *c)
+{
+	step(m, c, VSP_EV_ACCEPT);
+}
+
+void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c)
+{
+	step(m, c, VSP_EV_REFUSE);
+}
+
+bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port)
+{
+	/*
+	 * There are more ports than connections, so a free one is found after as many tries as there are
+	 * connections.
+	 */
+	for (u32 tries = 0; tries <= m->hashed; tries++) {
+		m->last_port = (m->last_port + 1) % VSOCK_PORTS;
+		if (port_in_use(m, VSOCK_PORT_FIRST + m->last_port))
+			continue;
+		prepare(m, c, type, VSOCK_PORT_FIRST + m->last_port, guest_port);
+		step(m, c, VSP_EV_CONNECT);
+		return true;
+	}
+	return false;
+}
+
+void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+{
+	vsp_rxc_consume(&c->rxc, bytes);
+	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) ||
+	    !vsp_rxc_update_due(&c->rxc, 1, c->txc.peer_buf_alloc))
+		return;
+	c->sends |= VSOCK_SEND_CREDIT_UPDATE;
+	reschedule(m, c);
+}
+
+void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c)
+{
+	if (c->state == VSP_ESTABLISHED && (c->hints & VSP_SHUTDOWN_BOTH) == VSP_SHUTDOWN_BOTH)
+		step(m, c, VSP_EV_DRAINED);
+}
+
+void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready)
+{
+	c->ready = ready;
+	reschedule(m, c);
+}
+
+void vsock_mux_shut(struct vsock_mux *m, struct vsock_conn *c, u8 hints)
+{
+	if ((c->shut | hints) == c->shut || c->state != VSP_ESTABLISHED)
+		return;
+	c->shut |= hints;
+	step(m, c, VSP_EV_SHUT);
+}
+
+void vsock_mux_close(struct vsock_mux *m, struct vsock_conn *c)
+{
+	if (c->state == VSP_CLOSING || c->state == VSP_CLOSED)
+		return;
+	c->shut = VSP_SHUTDOWN_BOTH;
+	step(m, c, VSP_EV_CLOSE);
+}
+
+void vsock_mux_abort(struct vsock_mux *m, struct vsock_conn *c)
+{
+	/* The table has no event for "lost here": it ends as a violation does, with a reset at once. */
+	if (c->state != VSP_CLOSED)
+		step(m, c, VSP_EV_VIOLATION);
+}
+
+void vsock_mux_timeout(struct vsock_mux *m, struct vsock_conn *c)
+{
+	step(m, c, VSP_EV_TIMEOUT);
+}
+
+void vsock_mux_gone(struct vsock_mux *m)
+{
+	for (u32 i = 0; i <= m->mask; i++) {
+		while (m->buckets[i])
+			step(m, m->buckets[i], VSP_EV_GONE);
+	}
+	/* What is left in the scheduler owes a guest something that is not there any more. */
+	for (struct vsp_flow *f; (f = vsp_sched_next(&m->sched)) != NULL;) {
+		struct vsock_conn *c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
+
+		vsp_sched_remove(&m->sched, f);
+		if (f == &m->replies_flow)
+			continue;
+		c->sends = 0;
+		tell(m, c, VSOCK_SENT_LAST);
+	}
+	m->replies_first = 0;
+	m->budget.used = 0;
+}
+
+struct vsock_turn vsock_mux_next(const struct vsock_mux *m)
+{
+	struct vsp_flow *f = vsp_sched_next(&m->sched);
+	struct vsock_conn *c;
+
+	if (!f)
+		return (struct vsock_turn){ .any = false };
+	if (f == &m->replies_flow)
+		return (struct vsock_turn){ .any = true, .control = true };
+	c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
+	return (struct vsock_turn){ .any = true, .conn = c, .control = c->sends != 0 };
+}
+
+static struct vsp_hdr next_reply(struct vsock_mux *m)
+{
+	struct vsp_hdr hdr = m->replies[m->replies_first];
+
+	m->replies_first = (m->replies_first + 1) % VSP_REPLIES_DEFAULT;
+	vsp_budget_give(&m->budget);
+	vsp_sched_charge(&m->sched, &m->replies_flow, 0, m->budget.used > 0);
+	return hdr;
+}
+
+static struct vsp_hdr header(struct vsock_mux *m, struct vsock_conn *c, enum vsp_op op, u32 flags, u32 len)
+{
+	/* virtio 1.4 5.10.6.3, both: every packet of a flow has valid credit, a reset too. */
+	struct vsp_stamp stamp = vsp_rxc_stamp(&c->rxc);
+
+	return (struct vsp_hdr){
+		.src = { .cid = VSP_CID_HOST, .port = c->host_port },
+		.dst = { .cid = m->params.guest_cid, .port = c->guest_port },
+		.len = len,
+		.type = c->type,
+		.op = (u16)op,
+		.flags = flags,
+		.buf_alloc = stamp.buf_alloc,
+		.fwd_cnt = stamp.fwd_cnt,
+	};
+}
+
+static enum vsp_op op_of_send(u8 send)
+{
+	switch (send) {
+	case VSOCK_SEND_RST:
+		return VSP_OP_RST;
+	case VSOCK_SEND_REQUEST:
+		return VSP_OP_REQUEST;
+	case VSOCK_SEND_RESPONSE:
+		return VSP_OP_RESPONSE;
+	case VSOCK_SEND_CREDIT_REQUEST:
+		return VSP_OP_CREDIT_REQUEST;
+	case VSOCK_SEND_CREDIT_UPDATE:
+		return VSP_OP_CREDIT_UPDATE;
+	default:
+		return VSP_OP_SHUTDOWN;
+	}
+}
+
+struct vsp_hdr vsock_mux_control(struct vsock_mux *m, struct vsock_turn turn)
+{
+	struct vsock_conn *c = turn.conn;
+	struct vsp_hdr hdr;
+	u8 send;
+
+	if (!c)
+		return next_reply(m);
+	send = c->sends & (u8)-c->sends;
+	hdr = header(m, c, op_of_send(send), send == VSOCK_SEND_SHUTDOWN ? c->shut : 0, 0);
+	c->sends &= (u8)~send;
+	/* Every header states our credit. */
+	if (send != VSOCK_SEND_RST)
+		c->sends &= (u8)~VSOCK_SEND_CREDIT_UPDATE;
+	vsp_sched_charge(&m->sched, &c->flow, 0, wants_turn(c));
+	if (c->state == VSP_CLOSED && !c->sends)
+		tell(m, c, VSOCK_SENT_LAST);
+	return hdr;
+}
+
+u32 vsock_conn_credit(const struct vsock_conn *c)
+{
+	return vsp_txc_space(&c->txc);
+}
+
+struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len)
+{
+	u32 taken = vsp_txc_take(&c->txc, len);
+
+	assert(taken == len);
+	vsp_txc_sent(&c->txc, taken);
+	c->sends &= (u8)~VSOCK_SEND_CREDIT_UPDATE;
+	vsp_sched_charge(&m->sched, &c->flow, len, wants_turn(c));
+	return header(m, c, VSP_OP_RW, 0, len);
+}

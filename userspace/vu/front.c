@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "vu/front.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* Addresses that no program would have by accident: a device that mixes them up is noticed. */
+#define FRONT_GPA 0x0000000140000000ull
+#define FRONT_UVA 0x00007abc00000000ull
+
+u64 vu_front_gpa(u64 at)
+{
+	return FRONT_GPA + at;
+}
+
+int vu_front_call(struct vu_front *f, struct vu_msg *msg, bool reply)
+{
+	u32 request = msg->request;
+	const char *why;
+	int err;
+
+	msg->flags |= VU_FLAG_VERSION;
+	err = vu_chan_send(&f->chan, msg);
+	if (err || !reply)
+		return err;
+	if (vu_chan_recv(&f->chan, &why) != VU_CHAN_MSG)
+		return -EPROTO;
+	*msg = f->chan.in;
+	vu_chan_done(&f->chan);
+	return msg->request == request && (msg->flags & VU_FLAG_REPLY) ? 0 : -EPROTO;
+}
+
+static int call_u64(struct vu_front *f, enum vu_request request, u64 value)
+{
+	struct vu_msg msg = { .request = request, .size = sizeof(u64), .body.u64 = value };
+
+	return vu_front_call(f, &msg, false);
+}
+
+static int ask_u64(struct vu_front *f, enum vu_request request, u64 *value)
+{
+	struct vu_msg msg = { .request = request };
+	int err = vu_front_call(f, &msg, true);
+
+	*value = msg.body.u64;
+	return err;
+}
+
+static int negotiate(struct vu_front *f)
+{
+	struct vu_msg config = { .request = VU_GET_CONFIG, .size = 12 + sizeof(u64), .body.config.size = sizeof(u64) };
+	const u64 protocol = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_REPLY_ACK);
+	u64 offered = 0, offered_protocol = 0;
+	int err = ask_u64(f, VU_GET_FEATURES, &offered);
+
+	if (!err && (offered & VU_BIT(VU_F_PROTOCOL_FEATURES)))
+		err = ask_u64(f, VU_GET_PROTOCOL_FEATURES, &offered_protocol);
+	if (!err && (offered & VU_BIT(VU_F_PROTOCOL_FEATURES)))
+		err = call_u64(f, VU_SET_PROTOCOL_FEATURES, offered_protocol & protocol);
+	if (!err)
+		err = call_u64(f, VU_SET_OWNER, 0);
+	if (!err)
+		err = vu_front_call(f, &config, true);
+	if (err)
+		return err;
+	memcpy(&f->guest_cid, config.body.config.bytes, sizeof(f->guest_cid));
+	f->guest_cid = le64_to_cpu(f->guest_cid);
+	f->features = offered & (f->opts.features | VU_BIT(VU_F_PROTOCOL_FEATURES) | VU_BIT(VU_F_VERSION_1));
+	return call_u64(f, VU_SET_FEATURES, f->features);
+}
+
+static int share_memory(struct vu_front *f)
+{
+	u64 half = f->opts.memory / 2 & ~4095ull;
+	struct vu_msg msg = { .request = VU_SET_MEM_TABLE,
+			      .size = 8 + 2 * sizeof(struct vu_region_desc),
+			      .nfds = 2,
+			      .fds = { f->memfd, f->memfd } };
+
+	msg.body.table.nregions = 2;
+	msg.body.table.regions[0] = (struct vu_region_desc){ .gpa = FRONT_GPA, .uva = FRONT_UVA, .size = half };
+	msg.body.table.regions[1] = (struct vu_region_desc){
+		.gpa = FRONT_GPA + half, .uva = FRONT_UVA + half, .size = f->opts.memory - half, .mmap_offset = half
+	};
+	return vu_front_call(f, &msg, false);
+}
+
+static int ring_fd(struct vu_front *f, enum vu_request request, u32 index, int fd)
+{
+	struct vu_msg msg = { .request = request, .size = sizeof(u64), .body.u64 = index, .nfds = 1, .fds = { fd } };
+
+	return vu_front_call(f, &msg, false);
+}
+
+static int ring_state(struct vu_front *f, enum vu_request request, u32 index, u32 num)
+{
+	struct vu_msg msg = { .request = request,
+			      .size = sizeof(struct vu_vring_state),
+			      .body.state = { .index = index, .num = num } };
+
+	return vu_front_call(f, &msg, false);
+}
+
+static int start_ring(struct vu_front *f, u32 i)
+{
+	u64 at = (u64)i * VU_FRONT_RING_BYTES;
+	u32 size = f->opts.ring_size;
+	struct vu_msg addr = { .request = VU_SET_VRING_ADDR,
+			       .size = sizeof(struct vu_vring_addr),
+			       .body.addr = { .index = i,
+					      .desc = FRONT_UVA + at,
+					      .avail = FRONT_UVA + at + vu_drv_avail_offset(size),
+					      .used = FRONT_UVA + at + vu_drv_used_offset(size) } };
+	int err = vu_drv_init(&f->drv[i], f->mem + at, size, f->features & VU_BIT(VU_F_EVENT_IDX));
+
+	if (!err)
+		err = ring_state(f, VU_SET_VRING_NUM, i, size);
+	if (!err)
+		err = ring_state(f, VU_SET_VRING_BASE, i, 0);
+	if (!err)
+		err = vu_front_call(f, &addr, false);
+	if (!err)
+		err = ring_fd(f, VU_SET_VRING_CALL, i, f->drv[i].call_fd);
+	if (!err)
+		err = ring_fd(f, VU_SET_VRING_KICK, i, f->drv[i].kick_fd);
+	return err ? err : ring_state(f, VU_SET_VRING_ENABLE, i, 1);
+}
+
+int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct timeval patience = { .tv_sec = VU_FRONT_REPLY_MS / 1000 };
+	u64 offered;
+	int err = 0;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memset(f, 0, sizeof(*f));
+	f->opts = *opts;
+	vu_chan_open(&f->chan, fd);
+	for (u32 i = 0; i < VU_FRONT_RINGS_MAX; i++)
+		f->drv[i].kick_fd = f->drv[i].call_fd = -1;
+	f->memfd = memfd_create("guest", MFD_CLOEXEC);
+	f->mem = MAP_FAILED;
+	if (fd < 0 || f->memfd < 0 || ftruncate(f->memfd, (off_t)opts->memory))
+		goto fail;
+	f->mem = mmap(NULL, opts->memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, f->memfd, 0);
+	if (f->mem == MAP_FAILED)
+		goto fail;
+	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
+		goto fail;
+	err = negotiate(f);
+	if (!err)
+		err = share_memory(f);
+	for (u32 i = 0; i < opts->rings && !err; i++)
+		err = start_ring(f, i);
+	/* Messages are dealt with in order: an answer says that the rings are served. */
+	if (!err)
+		err = ask_u64(f, VU_GET_FEATURES, &offered);
+	if (!err)
+		return 0;
+	errno = -err;
+fail:
+	err = -errno;
+	vu_front_close(f);
+	return err;
+}
+
+void vu_front_close(struct vu_front *f)
+{
+	vu_chan_close(&f->chan);
+	for (u32 i = 0; i < f->opts.rings; i++) {
+		if (f->drv[i].next)
+			vu_drv_fini(&f->drv[i]);
+		f->drv[i].next = NULL;
+	}
+	if (f->mem != MAP_FAILED)
+		munmap(f->mem, f->opts.memory);
+	if (f->memfd >= 0)
+		close(f->memfd);
+	f->mem = MAP_FAILED;
+	f->memfd = -1;
+}
