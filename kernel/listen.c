@@ -129,7 +129,10 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
 	return NULL;
 }
 
-/* Takes over the reference to @sk. inbox_lock is held. */
+/*
+ * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in the
+ * list its work is queued or running and will look for more, and once it is not the work has freed it.
+ */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {
 	struct vst_inbox *inbox = NULL;
@@ -146,6 +149,7 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
 	link->n_inboxes++;
+	queue_work(link->side->accept_wq, &inbox->work);
 	return inbox;
 }
 
@@ -172,7 +176,6 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	if (fits) {
 		inbox->queue[(inbox->first + inbox->n) % VST_INBOX_MAX] = *hdr;
 		inbox->n++;
-		queue_work(link->side->accept_wq, &inbox->work);
 	}
 	spin_unlock(&link->inbox_lock);
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;

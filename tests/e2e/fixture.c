@@ -31,7 +31,7 @@ static void pause_a_little(void)
 {
 	const struct timespec ts = { .tv_nsec = 1000000 };
 
-	nanosleep(&ts, NULL);
+	nanosleep(&ts, NULL); /* poll interval */
 }
 
 static void in_daemon(struct fix *f, const char *const *args)

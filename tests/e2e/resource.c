@@ -24,7 +24,7 @@ static void check_idle(struct fix *f)
 	u64 until = fix_now_ms() + WHILE_MS;
 
 	while (fix_now_ms() < until)
-		usleep(10000);
+		usleep(10000); /* poll interval */
 	CHECK(fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches") - before <= WAKES);
 }
 
