@@ -177,7 +177,7 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
 {
 	vsp_rxc_consume(&flow->rxc, len);
-	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1);
+	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 }
 
 /* Without memory the connection ends: a stream with a hole in it is worse. */

@@ -446,7 +446,7 @@ static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *dr
 	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
 	*drained = bytes && flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc);
-	return vsp_rxc_update_due(&flow->rxc, lowat);
+	return vsp_rxc_update_due(&flow->rxc, lowat, flow->txc.peer_buf_alloc);
 }
 
 static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
@@ -526,7 +526,7 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 		seg = NULL;
 	vsp_rxc_consume(&flow->rxc, n);
 	flow->readable -= n;
-	due = vsp_rxc_update_due(&flow->rxc, 1);
+	due = vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (seg)
 		vst_seg_free(seg);
@@ -708,7 +708,7 @@ static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
 	if (!vst_core_sets_rcvlowat())
 		WRITE_ONCE(sk_vsock(vsk)->sk_rcvlowat, val ?: 1);
 	spin_lock(&flow->lock);
-	due = vsp_rxc_update_due(&flow->rxc, val ?: 1);
+	due = vsp_rxc_update_due(&flow->rxc, val ?: 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (due && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);

@@ -80,23 +80,25 @@ void vsp_rxc_consume(struct vsp_rxc *r, u32 bytes)
 
 struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r)
 {
-	struct vsp_stamp stamp = { .buf_alloc = r->buf_alloc, .fwd_cnt = r->fwd_cnt };
-	u32 promised = r->edge - r->rx_cnt;
 	s64 room = (s64)r->buf_alloc - vsp_rxc_unread(r);
 
-	r->last_fwd_cnt = r->fwd_cnt;
-	if (room > promised)
+	r->told.buf_alloc = r->buf_alloc;
+	r->told.fwd_cnt = r->fwd_cnt;
+	if (room > r->edge - r->rx_cnt)
 		r->edge = r->rx_cnt + (u32)room;
-	return stamp;
+	return r->told;
 }
 
-bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat)
+bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc)
 {
+	u32 window = peer_buf_alloc < r->buf_alloc ? peer_buf_alloc : r->buf_alloc;
 	u32 unread = vsp_rxc_unread(r);
-	u32 promised = r->edge - r->rx_cnt;
-	s64 news = (s64)r->buf_alloc - unread - promised;
+	s64 room = (s64)r->buf_alloc - unread;
+	s64 believed = (s64)r->told.buf_alloc - (r->rx_cnt - r->told.fwd_cnt);
 
-	if (news <= 0)
+	if (believed < 0)
+		believed = 0;
+	if (room <= believed)
 		return false;
-	return news >= r->buf_alloc / 2 || (u64)unread + promised < lowat;
+	return room - believed >= window / 2 || unread + believed < lowat;
 }

@@ -35,27 +35,27 @@ struct vsp_txc {
 	u32 cap;
 };
 
+/* The credit fields of a header. */
+struct vsp_stamp {
+	u32 buf_alloc;
+	u32 fwd_cnt;
+};
+
 /**
  * struct vsp_rxc - what we may be sent
  * @buf_alloc: our whole window, as the next header will state it
  * @rx_cnt: bytes of payload that arrived
  * @fwd_cnt: bytes that the reader consumed
- * @last_fwd_cnt: @fwd_cnt as the last header stated it
  * @edge: the rx_cnt up to which the peer was ever told it may send; it never moves back, so a window that the user
  *	shrinks does not condemn bytes already under way
+ * @told: what the last header stated: what the peer believes
  */
 struct vsp_rxc {
 	u32 buf_alloc;
 	u32 rx_cnt;
 	u32 fwd_cnt;
-	u32 last_fwd_cnt;
 	u32 edge;
-};
-
-/* The credit fields of a header. */
-struct vsp_stamp {
-	u32 buf_alloc;
-	u32 fwd_cnt;
+	struct vsp_stamp told;
 };
 
 enum vsp_credit {
@@ -130,11 +130,12 @@ struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
  * vsp_rxc_update_due - is it time to tell the peer about room that it does not know of?
  * @r: the ledger
  * @lowat: bytes that a reader waits for (SO_RCVLOWAT); at least 1
+ * @peer_buf_alloc: the peer's own window: Linux keeps no more than that in flight, whatever we offer
  *
- * When half of the window is news, or the reader waits for more than can arrive. Never without news. A sender that
- * needs more in one piece asks for it (VSP_OP_CREDIT_REQUEST); one that takes what there is always has half the window
- * or more by the time everything is read.
+ * When half of what the peer would ever fill is news, or the reader waits for more than the peer believes it may send.
+ * Never without news. A sender that needs more in one piece asks for it (VSP_OP_CREDIT_REQUEST); one that takes what
+ * there is always has half of it or more by the time everything is read.
  */
-bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat);
+bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc);
 
 #endif

@@ -355,7 +355,8 @@ bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 
 void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
 {
 	vsp_rxc_consume(&c->rxc, bytes);
-	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) || !vsp_rxc_update_due(&c->rxc, 1))
+	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) ||
+	    !vsp_rxc_update_due(&c->rxc, 1, c->txc.peer_buf_alloc))
 		return;
 	c->sends |= VSOCK_SEND_CREDIT_UPDATE;
 	reschedule(m, c);
