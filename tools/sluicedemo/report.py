@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from sluicevm import Failure
 
-NAME_WIDTH = 44
+NAME_WIDTH = 46
 COLOURS = {"ok": "32", "FAIL": "31;1", "skip": "33", "head": "1"}
 
 

@@ -63,12 +63,13 @@ def make_directory():
 
 
 class HostService:
-    """socat listening for guests at the hybrid path of a port."""
+    """socat listening for guests at the hybrid path of a port; with ONE_WAY it only reads, from one guest."""
 
-    def __init__(self, stage, port, target, options=",fork"):
+    def __init__(self, stage, port, target, one_way=False):
         self.stage, self.path = stage, stage.listen_path(port)
         self.log = stage.logs / f"host-socat-{port}.log"
-        argv = ["socat", "-d", "-d", f"UNIX-LISTEN:{self.path}{options}", target]
+        listen = f"UNIX-LISTEN:{self.path}" + ("" if one_way else ",fork")
+        argv = ["socat", "-d", "-d", "-t", "60", *(["-u", "-b", "65536"] if one_way else []), listen, target]
         self.process = stage.start(argv, self.log)
 
     def wait_log(self, text):
