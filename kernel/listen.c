@@ -130,8 +130,8 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
 }
 
 /*
- * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in the
- * list its work is queued or running and will look for more, and once it is not the work has freed it.
+ * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in
+ * the list its work is queued or running and will look for more, and once it is not the work has freed it.
  */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {

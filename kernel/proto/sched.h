@@ -3,10 +3,10 @@
  * sched.h - who sends next: deficit round robin over flows, charging bytes and packets
  *
  * Two lists. A flow that comes back with something left of its quantum starts in the fresh list and is served before
- * the busy ones, so that a ping waits for one packet and not for every bulk sender's quantum. Having spent its quantum it
- * goes to the tail of the busy list. A round is over when every flow that was busy at its beginning has spent its quantum
- * or left; a flow gets one quantum a round, whether it stays or comes and goes. Every queued flow has a positive deficit:
- * it is refilled when it runs out, not when it is looked at, so nothing here loops.
+ * the busy ones, so that a ping waits for one packet and not for every bulk sender's quantum. Having spent its
+ * quantum it goes to the tail of the busy list. A round is over when every flow that was busy at its beginning has
+ * spent its quantum or left; a flow gets one quantum a round, whether it stays or comes and goes. Every queued flow
+ * has a positive deficit: it is refilled when it runs out, not when it is looked at, so nothing here loops.
  *
  * The scheduler owns the links of struct vsp_flow, not the flows. One lock of the caller's guards a scheduler and all
  * flows in it.
