@@ -21,7 +21,7 @@ from contextlib import contextmanager
 import checks
 import sluicevm
 import speed
-from report import Report
+from report import Report, in_words
 from sluicevm import ROOT, Failure, best_accelerator
 from stage import BENCH, BUILD, VCAT, VSOCKD, Stage, run_step
 
@@ -140,8 +140,8 @@ def run_checks(stage, report, title, rows):
 def run_speed(stage, report, args, accel):
     pairs, ms = (QUICK_PAIRS, QUICK_MS) if args.quick else (PAIRS, MEASURE_MS)
     report.section("Speed beside the in-tree driver, in the same boot")
-    report.say(f"  {pairs} pair{'s' * (pairs > 1)} in turn, {ms} ms each: median (min-max). One connection, plain calls,"
-               f" windows of {speed.WINDOWS}.")
+    how = f"{pairs} pairs in turn, {ms} ms each: median (min-max)" if pairs > 1 else f"once, {ms} ms each"
+    report.say(f"  {how}. One connection, plain calls, windows of {speed.WINDOWS}.")
     if accel == "tcg":
         report.say("  The guest is emulated (TCG): absolute figures say nothing, ratios a little.")
     with report.row("measured") as row:
@@ -174,7 +174,7 @@ def perform(stage, report, args):
 
 # --- ending ------------------------------------------------------------------------------------------------------
 
-def conclude(report, hint, logs, seconds):
+def conclude(report, trouble, logs, seconds):
     failed = report.failed()
     ok = sum(row.verdict == "ok" for row in report.rows)
     skipped = [row for row in report.rows if row.verdict == "skip"]
@@ -183,8 +183,10 @@ def conclude(report, hint, logs, seconds):
         report.say(f"skipped: {row.name}: {row.result}")
     for row in failed:
         report.say(f"failed: {row.name}: {row.result}")
-    if hint:
-        report.say(f"what to try: {hint}")
+    if trouble:
+        report.say(f"tools/demo: {trouble}")
+    elif failed:
+        report.say("what to try: once more, if it was a timeout and this machine is busy; by hand: tools/demo --shell")
     if logs:
         report.say(f"logs (guest.console.log, vsockd.log and others): {logs}")
     report.say(f"{ok} right, {len(failed)} wrong, {len(skipped)} skipped in {seconds:.0f} s")
@@ -202,7 +204,7 @@ def hold_signals():
 
 def main():
     args = parse()
-    report, began, hint, status, stage = Report(args.json), time.monotonic(), "", 1, None
+    report, began, trouble, status, stage = Report(args.json), time.monotonic(), "", 1, None
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     try:
@@ -210,18 +212,18 @@ def main():
         perform(stage, report, args)
         status = 1 if report.failed() else 0
     except Stop as stop:
-        hint = str(stop)
+        trouble = f"{report.rows[-1].name} failed; {stop}"
     except KeyboardInterrupt:
-        status, hint = 130, "interrupted; everything is being ended"
+        status = 130
     except (Failure, OSError, subprocess.SubprocessError) as failure:
-        hint = str(failure)
+        trouble = in_words(failure)
     finally:
         hold_signals()
         left = stage.close(args.keep or status == 1) if stage else False
     if status == 130:
         report.say("\ntools/demo: interrupted; all that it had started is ended")
     elif not args.shell or status:
-        conclude(report, hint, stage.logs if left else None, time.monotonic() - began)
+        conclude(report, trouble, stage.logs if left else None, time.monotonic() - began)
     if args.json:
         report.document(status)
     return status

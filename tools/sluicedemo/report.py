@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the demo says: one row per check as it ends, with the result and the time; or one JSON document at the end."""
 
+import errno
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from contextlib import contextmanager
@@ -25,6 +27,14 @@ class Wrong(Exception):
 
 class Skip(Exception):
     """A check that cannot be made here, and why."""
+
+
+def in_words(error):
+    """What an exception says to a user."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left in {error.filename or tempfile.gettempdir()}; make room, or set TMPDIR to a directory " \
+            "with more"
+    return str(error)
 
 
 @dataclass
@@ -76,8 +86,8 @@ class Report:
         except Wrong as wrong:
             row.verdict, row.result, row.lines = "FAIL", str(wrong), wrong.lines
         except (Failure, OSError, subprocess.TimeoutExpired) as failure:
-            first, *rest = str(failure).splitlines() or [type(failure).__name__]
-            row.verdict, row.result, row.lines = "FAIL", first, rest
+            row.verdict = "FAIL"
+            row.result, *row.lines = in_words(failure).splitlines() or [type(failure).__name__]
         row.seconds = time.monotonic() - began
         self.rows.append(row)
         self._show(row)

@@ -49,6 +49,8 @@ def summary(values):
 
 def spread(s):
     digits = 2 if s["median"] < 10 else 1 if s["median"] < 100 else 0
+    if s["min"] == s["max"]:
+        return f"{s['median']:.{digits}f}"
     return f"{s['median']:.{digits}f} ({s['min']:.{digits}f}-{s['max']:.{digits}f})"
 
 
@@ -58,14 +60,14 @@ def size_name(size):
 
 def show(report, stock, ours):
     """The table, from lists of visits."""
-    report.say(f"  {'':31} {'in-tree driver':>24} {'our driver':>24}   ours / in-tree")
+    report.say(f"  {'':38} {'in-tree driver':>24} {'our driver':>24}   ours / in-tree")
     for number, (op, direction, size) in enumerate(WORK):
         a, b = (summary([visit[number] for visit in visits]) for visits in (stock, ours))
         unit = "us" if op == "ping" else "MB/s"
         ratio = b["median"] / a["median"]
         name = f"{direction}, {size_name(size)}{'' if op == 'ping' else ' writes'}"
         remark = "  (less is better)" if op == "ping" else ""
-        report.say(f"  {name:26} {unit:>4} {spread(a):>24} {spread(b):>24}   {ratio:6.2f}{remark}")
+        report.say(f"  {name:33} {unit:4} {spread(a):>24} {spread(b):>24}   {ratio:6.2f}{remark}")
         report.speed.append({"work": direction, "bytes": size, "unit": unit, "stock": a, "ours": b, "ratio": ratio,
                              "windows": WINDOWS})
 
