@@ -136,13 +136,7 @@ struct vsock_options {
 	uint64_t buffer_size;
 	uint64_t reserved[4];
 };
-#define VSOCK_OPTIONS_INIT                              \
-	{                                               \
-		0, VSOCK_CID_ANY, VSOCK_PORT_ANY, 0, 0, \
-		{                                       \
-			0, 0, 0, 0                      \
-		}                                       \
-	}
+#define VSOCK_OPTIONS_INIT { 0, VSOCK_CID_ANY, VSOCK_PORT_ANY, 0, 0, { 0, 0, 0, 0 } }
 
 /**
  * vsock_dial - connect
