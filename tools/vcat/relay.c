@@ -139,7 +139,7 @@ static void lose_sending(struct relay *r, struct client *c, int err)
 
 static void push(struct relay *r, struct client *c)
 {
-	/* A non-blocking record may be cut in two by the kernel where credit is short; poll() said that there is some. */
+	/* A non-blocking record may be cut in two by the kernel where credit is short; poll() saw some. */
 	int flags = MSG_NOSIGNAL | (r->records && c->peer.kind == VSOCK_KIND_VSOCK ? 0 : MSG_DONTWAIT);
 
 	while (!c->tx_done && c->sent < r->in_len) {
