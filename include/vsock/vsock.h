@@ -33,12 +33,12 @@ extern "C" {
 #define VSOCK_PATH_MAX 108
 
 enum vsock_kind {
-	VSOCK_KIND_VSOCK,	/* AF_VSOCK: cid and port */
-	VSOCK_KIND_HYBRID,	/* a Unix socket: path and port; cid is VSOCK_CID_ANY */
+	VSOCK_KIND_VSOCK,  /* AF_VSOCK: cid and port */
+	VSOCK_KIND_HYBRID, /* a Unix socket: path and port; cid is VSOCK_CID_ANY */
 };
 
 /* Bits of vsock_addr.flags. */
-#define VSOCK_ADDR_SELF 1u	/* the name "self": vsock_resolve() puts this machine's CID into cid */
+#define VSOCK_ADDR_SELF 1u /* the name "self": vsock_resolve() puts this machine's CID into cid */
 
 /**
  * struct vsock_addr - where to dial or to listen
@@ -59,7 +59,7 @@ struct vsock_addr {
 };
 
 /* Flags of vsock_parse(). */
-#define VSOCK_PARSE_LISTEN 1u	/* a lone number is a port of any CID, not a CID */
+#define VSOCK_PARSE_LISTEN 1u /* a lone number is a port of any CID, not a CID */
 
 /**
  * vsock_parse - read an address in any spelling in use

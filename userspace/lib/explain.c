@@ -21,11 +21,11 @@ struct text {
 
 /* The parts of every text. */
 struct words {
-	char cid[32];		/* "CID 2 (host)" */
-	char port[24];		/* "port 77" */
-	char path[VSOCK_PATH_MAX + 16];	/* the Unix socket that was used */
-	char source[32];	/* "source port 5" */
-	const char *error;	/* strerror() */
+	char cid[32];			/* "CID 2 (host)" */
+	char port[24];			/* "port 77" */
+	char path[VSOCK_PATH_MAX + 16]; /* the Unix socket that was used */
+	char source[32];		/* "source port 5" */
+	const char *error;		/* strerror() */
 };
 
 static const char *cid_name(const struct vsock_addr *addr)
@@ -71,8 +71,7 @@ static struct words words_for(enum vsock_op op, const struct vsock_addr *addr, c
 	return w;
 }
 
-__attribute__((format(printf, 2, 3)))
-static void say(struct text out, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void say(struct text out, const char *fmt, ...)
 {
 	va_list args;
 
@@ -87,7 +86,7 @@ static bool explain_device(const struct vsock_addr *addr, const struct words *w,
 	switch (err) {
 	case EAFNOSUPPORT:
 		say(out, "this kernel has no vsock: load the module vsock, or allow AF_VSOCK in the container's "
-		    "seccomp profile");
+			 "seccomp profile");
 		return true;
 	case EPERM:
 		say(out, "vsock is forbidden here: does a seccomp profile or a security module deny AF_VSOCK?");
@@ -123,22 +122,28 @@ static void explain_dial(const struct vsock_addr *addr, const struct words *w, i
 			say(out, "no way to %s: load the module vsock_loopback", w->cid);
 		else if (reserved)
 			say(out, "no vsock device here: is the virtio-vsock driver loaded? is the VM started with a "
-			    "vsock device?");
+				 "vsock device?");
 		else
-			say(out, "%s: no such guest, or no vsock device here: is the guest running? is vhost_vsock "
-			    "loaded?", w->cid);
+			say(out,
+			    "%s: no such guest, or no vsock device here: is the guest running? is vhost_vsock "
+			    "loaded?",
+			    w->cid);
 		return;
 	case ENETUNREACH:
 	case EHOSTUNREACH:
-		say(out, "%s cannot be reached from here: guests reach 2 (host) and 1 (local), hosts reach the CIDs of "
-		    "their guests", w->cid);
+		say(out,
+		    "%s cannot be reached from here: guests reach 2 (host) and 1 (local), hosts reach the CIDs of "
+		    "their guests",
+		    w->cid);
 		return;
 	case EINVAL:
 		say(out, "%s and %s cannot be connected to: name one CID and one port", w->cid, w->port);
 		return;
 	case ETIMEDOUT:
-		say(out, "no answer from %s of %s in time: is the guest running, and not just booting? is its "
-		    "listener's backlog full?", w->port, w->cid);
+		say(out,
+		    "no answer from %s of %s in time: is the guest running, and not just booting? is its "
+		    "listener's backlog full?",
+		    w->port, w->cid);
 		return;
 	case EACCES:
 		say(out, "%s is privileged: use one from %d on, or run with CAP_NET_BIND_SERVICE",
@@ -175,7 +180,7 @@ static void explain_listen(const struct vsock_addr *addr, const struct words *w,
 		return;
 	case ENODEV:
 		say(out, "no vsock device here: is the virtio-vsock driver loaded? is the VM started with a vsock "
-		    "device?");
+			 "device?");
 		return;
 	case EOPNOTSUPP:
 		say(out, "datagram sockets have no connections to listen for: use a stream or seqpacket");
@@ -212,9 +217,11 @@ static void explain_hybrid_dial(const struct vsock_addr *addr, const struct word
 		    w->path);
 		return;
 	case EOPNOTSUPP:
-		say(out, vsock_type(addr) == SOCK_DGRAM ?
-		    "datagrams do not go through the stream socket %s: use a stream or seqpacket" :
-		    "a source address cannot be chosen through %s: vsockd chooses it", w->path);
+		say(out,
+		    vsock_type(addr) == SOCK_DGRAM ?
+			    "datagrams do not go through the stream socket %s: use a stream or seqpacket" :
+			    "a source address cannot be chosen through %s: vsockd chooses it",
+		    w->path);
 		return;
 	case ENAMETOOLONG:
 		say(out, "the path %s is too long for a Unix socket (107 bytes): use a shorter directory", w->path);

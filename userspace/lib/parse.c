@@ -26,8 +26,7 @@ struct part {
 	size_t len;
 };
 
-__attribute__((format(printf, 3, 4)))
-static int complain(struct why why, int err, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int complain(struct why why, int err, const char *fmt, ...)
 {
 	va_list args;
 

@@ -12,19 +12,19 @@
 #include <stdint.h>
 
 enum {
-	REPLY_MAX = 32,		/* bytes of a line with its newline; the longest legal one has 14 */
+	REPLY_MAX = 32, /* bytes of a line with its newline; the longest legal one has 14 */
 };
 
 enum reply_state {
-	REPLY_MORE,		/* the line has not ended */
-	REPLY_OK,		/* "OK <number>" */
-	REPLY_BAD,		/* anything else, or longer than REPLY_MAX */
+	REPLY_MORE, /* the line has not ended */
+	REPLY_OK,   /* "OK <number>" */
+	REPLY_BAD,  /* anything else, or longer than REPLY_MAX */
 };
 
 struct reply {
 	char line[REPLY_MAX];
 	size_t len;
-	uint32_t number;	/* of "OK <number>": the host's port, from some devices the guest's */
+	uint32_t number; /* of "OK <number>": the host's port, from some devices the guest's */
 	enum reply_state state;
 };
 
