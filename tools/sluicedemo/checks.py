@@ -8,6 +8,7 @@ Wrong when it came out differently. Ports from 5000 are the guest's, ports from 
 import contextlib
 import hashlib
 import os
+import queue
 import re
 import signal
 import socket
@@ -39,6 +40,11 @@ def by_hand(stage, port, text="", source="/dev/stdin", wait=30, timeout=60):
     return status, out[match.end():] if match else None, errors
 
 
+def guest_errors(stage, name):
+    """The last complaints of a service in the guest."""
+    return without_stamp(stage.vm.run(f"grep ' [EW] ' /tmp/{name}.log | tail -5")[1])
+
+
 def without_stamp(text):
     """socat's message without date and process number."""
     return [re.sub(r"^\d{4}/\S+ \S+ (socat)\[\d+\]", r"\1:", line) for line in text.splitlines()]
@@ -54,7 +60,7 @@ def guest_asks_host(stage):
 
 
 def host_asks_guest(stage):
-    with GuestService(stage, "hello", "socat -d -d -t60 VSOCK-LISTEN:5001,fork 'SYSTEM:read line; echo guest heard $line'"):
+    with GuestService(stage, "hello", "socat -d -d VSOCK-LISTEN:5001,fork 'SYSTEM:read line; echo guest heard $line'"):
         status, out, errors = by_hand(stage, 5001, "hello from the host\n")
     expect(status == 0 and out == "guest heard hello from the host\n", "another answer", f"{out}\n{errors}")
     return f'"{out.strip()}"'
@@ -62,7 +68,7 @@ def host_asks_guest(stage):
 
 def host_vcat(stage):
     need_vcat()
-    with GuestService(stage, "vcat-hello", "socat -d -d -t60 VSOCK-LISTEN:5002,fork 'SYSTEM:read line; echo heard $line'"):
+    with GuestService(stage, "vcat", "socat -d -d VSOCK-LISTEN:5002,fork 'SYSTEM:read line; echo heard $line'"):
         status, out, errors = stage.host([VCAT, f"vsock-mux:{stage.hybrid}:5002"], "hello from vcat\n")
     expect(status == 0 and out == "heard hello from vcat\n", f"exit status {status}", f"{out}\n{errors}")
     return f'"{out.strip()}"'
@@ -152,8 +158,9 @@ def receive_line(sock):
     return line
 
 
-def dial_many(stage, stack, port):
-    """Connections to the guest, all open when this returns."""
+def dial_many(stage, stack, port, arrived=None):
+    """Connections to the guest, all open when this returns. Each is dialled when the one before is through, so that no
+    time limit of the kernel's is stretched by emulation; ARRIVED says so where they go further."""
     socks = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(CONNECTIONS)]
     answers = set()
     for sock in socks:
@@ -161,6 +168,8 @@ def dial_many(stage, stack, port):
         sock.connect(stage.hybrid)
         sock.sendall(b"CONNECT %d\n" % port)
         answers.add(receive_line(sock))
+        if arrived:
+            arrived.get(timeout=60)
     expect(len(answers) == CONNECTIONS and all(a.startswith(b"OK ") for a in answers),
            f"only {len(answers - {b''})} connections were accepted")
     return socks
@@ -179,38 +188,44 @@ def many_to_guest(stage):
         socks = dial_many(stage, stack, 5200)
         send_own(socks)
         good = sum(receive(sock) == own_data(number) for number, sock in enumerate(socks))
-    expect(good == CONNECTIONS, f"{good} of {CONNECTIONS} had their own data back")
+    expect(good == CONNECTIONS, f"{good} of {CONNECTIONS} had their own data back", guest_errors(stage, "echo"))
     return f"all open at once; each had its own {EACH_BYTES >> 10} KiB back from cat"
 
 
-def answer_hashes(listener, seen):
+def answer_hashes(listener, arrived):
     """Accept all, and only then read each to its end and answer with the hash of what it sent."""
     with contextlib.ExitStack() as stack:
-        while len(seen) < CONNECTIONS:
-            seen.append(stack.enter_context(listener.accept()[0]))
-            seen[-1].settimeout(60)
-        for sock in seen:
-            sock.sendall(hashlib.sha256(receive(sock)).digest())
+        socks = []
+        for _ in range(CONNECTIONS):
+            socks.append(stack.enter_context(listener.accept()[0]))
+            socks[-1].settimeout(60)
+            arrived.put(len(socks))
+        for sock in socks:
+            with contextlib.suppress(OSError):    # the other end notices
+                sock.sendall(hashlib.sha256(receive(sock)).digest())
 
 
 def many_to_host(stage):
     """Through a relay in the guest, which costs a fork and not an exec per connection."""
-    path, seen = stage.listen_path(7200), []
+    path, arrived = stage.listen_path(7200), queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(path)
         stack.callback(os.unlink, path)
         listener.listen(CONNECTIONS)
         listener.settimeout(60)
-        thread = threading.Thread(target=answer_hashes, args=(listener, seen), daemon=True)
+        thread = threading.Thread(target=answer_hashes, args=(listener, arrived), daemon=True)
         thread.start()
         stack.enter_context(GuestService(
             stage, "relay", f"socat -d -d -t60 VSOCK-LISTEN:5201,fork,backlog={CONNECTIONS} VSOCK-CONNECT:2:7200"))
-        socks = dial_many(stage, stack, 5201)
+        try:
+            socks = dial_many(stage, stack, 5201, arrived)
+        except queue.Empty:
+            raise Wrong("a connection did not arrive within 60 s", guest_errors(stage, "relay")) from None
         send_own(socks)
         good = sum(receive(sock) == hashlib.sha256(own_data(number)).digest() for number, sock in enumerate(socks))
         thread.join(60)
-    expect(good == CONNECTIONS, f"{good} of {CONNECTIONS} had their own hash back; {len(seen)} arrived")
+    expect(good == CONNECTIONS, f"{good} of {CONNECTIONS} had their own hash back", guest_errors(stage, "relay"))
     return "all open at once; each had the SHA-256 of its own data back"
 
 
@@ -262,7 +277,9 @@ def refused_by_guest(stage):
     expect(out == "", "the guest answered", out + errors)
     lines = [f"host$ {shown}", *(without_stamp(errors) or [f"(nothing; exit status {status})"])]
     if VCAT.exists():
-        lines += host_sees(stage, [VCAT, f"vsock-mux:{stage.hybrid}:{NOWHERE}"], f"vcat vsock-mux:PATH:{NOWHERE}", False)
+        argv = [VCAT, f"vsock-mux:{stage.hybrid}:{NOWHERE}"]
+        lines += [line.replace(stage.hybrid, "PATH")
+                  for line in host_sees(stage, argv, f"vcat vsock-mux:PATH:{NOWHERE}", False)]
     lines.append("The Unix socket is closed without a word: refused, no answer in time and no guest look alike there.")
     return "closed without OK", lines
 

@@ -63,7 +63,7 @@ def make_directory():
 
 
 class HostService:
-    """socat listening for guests at the hybrid path of a port; with ONE_WAY it only reads, from one guest."""
+    """socat listening for guests at the hybrid path of a port; with ONE_WAY it reads from one guest."""
 
     def __init__(self, stage, port, target, one_way=False):
         self.stage, self.path = stage, stage.listen_path(port)
