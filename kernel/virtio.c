@@ -215,7 +215,8 @@ static bool fill_tx(struct vst_dev *dev, struct list_head *done)
  */
 static bool want_tx_interrupt(struct vst_dev *dev)
 {
-	if (!dev->tx_cost)
+	/* A ring that the core found broken is never reaped again, however far the device moves its index. */
+	if (!dev->tx_cost || virtqueue_is_broken(dev->vqs[VQ_TX]))
 		return true;
 	if (vst_link_waiting(&dev->link))
 		return virtqueue_enable_cb(dev->vqs[VQ_TX]);
