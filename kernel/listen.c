@@ -30,7 +30,8 @@ static bool can_accept(const struct vst_link *link, const struct sock *sk)
 static int open_child(struct vst_link *link, struct sock *child, const struct vsp_hdr *hdr)
 {
 	struct vst_key key = { .local = hdr->dst, .remote = hdr->src, .type = hdr->type };
-	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc, .fwd_cnt = hdr->fwd_cnt };
+	/* Nothing was sent that a request could acknowledge: its fwd_cnt means nothing. */
+	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc };
 	struct vst_flow *flow = vsock_sk(child)->trans;
 
 	spin_lock(&flow->lock);
