@@ -84,6 +84,17 @@ def build_lock():
         yield
 
 
+def must_write(directory, variable):
+    """Say now what would come as a traceback or as a compiler's complaint later."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        good = os.access(directory, os.W_OK | os.X_OK)
+    except OSError:
+        good = False
+    if not good:
+        raise Failure(f"{directory} cannot be written; set {variable} to a directory that can")
+
+
 def build(stage, report):
     if not (BUILD / "build.ninja").exists():
         run_step(stage, report, "meson", ["meson", "setup", BUILD, ROOT])
@@ -94,6 +105,8 @@ def build(stage, report):
 
 def prepare(stage, report, args):
     report.section("Getting ready")
+    must_write(sluicevm.cache_dir(), "XDG_CACHE_HOME")
+    must_write(BUILD, "SLUICE_BUILD")
     with needed(report, f"kernel {args.kernel} from Debian's archive",
                 "look at the message above; the kernel comes from the mirrors in /etc/apt") as row:
         run_step(stage, report, "kernel", [ROOT / "tools/kernel", "fetch", args.kernel, "--headers"])
@@ -156,7 +169,7 @@ def play(stage, report, args, accel):
     report.say(SHELL_HELP.format(path=stage.hybrid, log=stage.logs / "vsockd.log",
                                  vcat_host=f"    host$  {VCAT} vsock-mux:{stage.hybrid}:5000" * vcat,
                                  vcat_guest="    guest$ vcat vsock:2:7000" * vcat))
-    stage.make_vm(args.kernel, accel).shell()
+    stage.make_vm(args.kernel, accel, append="quiet").shell()
 
 
 def perform(stage, report, args):

@@ -286,6 +286,8 @@ def refused_by_guest(stage):
 
 def unknown_cid(stage):
     lines = guest_sees(stage, f"echo | socat - VSOCK-CONNECT:{UNKNOWN_CID}:{NOWHERE}", "reset by peer|No such device")
+    if VCAT.exists():
+        lines += guest_sees(stage, f"echo | vcat vsock:{UNKNOWN_CID}:{NOWHERE}", str(UNKNOWN_CID))
     lines.append("The device answers for every CID, so this looks like a refused port; vsockd counts it as dst_cid.")
     return f"CID {UNKNOWN_CID} does not exist", lines
 

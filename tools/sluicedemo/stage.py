@@ -63,7 +63,7 @@ def make_directory():
 
 
 class HostService:
-    """socat listening for guests at the hybrid path of a port; with ONE_WAY it reads from one guest."""
+    """socat listening for guests at the hybrid path of a port; ONE_WAY: it reads, once."""
 
     def __init__(self, stage, port, target, one_way=False):
         self.stage, self.path = stage, stage.listen_path(port)
@@ -157,10 +157,10 @@ class Stage:
         if self.vsockd.poll() is not None:
             raise Failure(f"vsockd ended at once:\n{(self.logs / 'vsockd.log').read_text()}")
 
-    def make_vm(self, kernel, accel):
+    def make_vm(self, kernel, accel, append=""):
         programs = ["socat", str(BENCH)] + ([str(VCAT)] if VCAT.exists() else [])
         self.vm = VM(kernel=kernel, driver="ours", mem=768, programs=programs, vsock=f"vhost-user:{self.device}",
-                     accel=accel, log_dir=self.logs, name="guest")
+                     accel=accel, log_dir=self.logs, name="guest", append=append)
         return self.vm
 
     def vm_runs(self):
