@@ -55,8 +55,8 @@ def make_directory():
     try:
         free = shutil.disk_usage(parent).free >> 20
         if free < SPACE_MIB:
-            raise Failure(f"{parent} has {free} MiB left, and the demo needs {SPACE_MIB}; make room, or set TMPDIR to a "
-                          "directory with more")
+            raise Failure(f"{parent} has {free} MiB left, and the demo needs {SPACE_MIB}; make room, or set TMPDIR to "
+                          "a directory with more")
         return Path(tempfile.mkdtemp(prefix="sluice-demo-", dir=parent))
     except OSError as error:
         raise Failure(f"no temporary directory in {parent}: {error}; set TMPDIR to one that can be written") from None
