@@ -178,6 +178,7 @@ static int by_value(const void *a, const void *b)
 static void ping(int fd, const struct request *request)
 {
 	uint64_t until = now_ns() + request->run_ns, begin;
+	double p50, p99;
 	size_t n = 0;
 
 	do {
@@ -187,8 +188,9 @@ static void ping(int fd, const struct request *request)
 		laps[n++] = (uint32_t)(now_ns() - begin);
 	} while (n < PINGS_MAX && now_ns() < until);
 	qsort(laps, n, sizeof(laps[0]), by_value);
-	printf("{\"count\": %zu, \"p50_us\": %.1f, \"p99_us\": %.1f}\n", n, laps[n / 2] / 1e3,
-	       laps[n * 99 / 100] / 1e3);
+	p50 = laps[n / 2];
+	p99 = laps[n * 99 / 100];
+	printf("{\"count\": %zu, \"p50_us\": %.1f, \"p99_us\": %.1f}\n", n, p50 / 1e3, p99 / 1e3);
 }
 
 static int open_address(const char *text, int listening)
@@ -215,13 +217,13 @@ int main(int argc, char **argv)
 	struct request request;
 	int fd;
 
-	if (argc == 3 && !strcmp(argv[1], "serve"))
+	if (argc == 3 && strcmp(argv[1], "serve") == 0)
 		serve(open_address(argv[2], 1));
-	if (argc != 5 || (strcmp(argv[1], "put") && strcmp(argv[1], "get") && strcmp(argv[1], "ping"))) {
+	if (argc != 5 || (strcmp(argv[1], "put") != 0 && strcmp(argv[1], "get") != 0 && strcmp(argv[1], "ping") != 0)) {
 		fputs("usage: bench-flow serve ADDRESS | put|get|ping ADDRESS SIZE MS\n", stderr);
 		return 2;
 	}
-	request.op = !strcmp(argv[1], "ping") ? 'G' : (uint32_t)argv[1][0];
+	request.op = strcmp(argv[1], "ping") == 0 ? 'G' : (uint32_t)argv[1][0];
 	request.size = (uint32_t)strtoul(argv[3], NULL, 10);
 	request.run_ns = strtoull(argv[4], NULL, 10) * 1000000;
 	if (!request.size || request.size > sizeof(buf)) {
