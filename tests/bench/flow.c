@@ -178,7 +178,7 @@ static int by_value(const void *a, const void *b)
 static void ping(int fd, const struct request *request)
 {
 	uint64_t until = now_ns() + request->run_ns, begin;
-	double p50, p99;
+	uint32_t p50, p99;
 	size_t n = 0;
 
 	do {
