@@ -30,10 +30,11 @@ __attribute__((format(printf, 3, 4))) static int complain(struct why why, int er
 {
 	va_list args;
 
-	va_start(args, fmt);
-	if (why.buf && why.size)
+	if (why.size) {
+		va_start(args, fmt);
 		vsnprintf(why.buf, why.size, fmt, args);
-	va_end(args);
+		va_end(args);
+	}
 	return -err;
 }
 
@@ -278,7 +279,7 @@ VSOCK_API int vsock_parse(const char *text, const char *port, unsigned int flags
 			  size_t why_size)
 {
 	struct vsock_addr parsed = { .kind = VSOCK_KIND_VSOCK };
-	int err = parse_any(text, port, flags, &parsed, (struct why){ why, why_size });
+	int err = parse_any(text, port, flags, &parsed, (struct why){ why, why ? why_size : 0 });
 
 	if (!err)
 		*addr = parsed;
@@ -287,13 +288,13 @@ VSOCK_API int vsock_parse(const char *text, const char *port, unsigned int flags
 
 VSOCK_API int vsock_parse_cid(const char *text, struct vsock_addr *addr, char *why, size_t why_size)
 {
-	return parse_cid(part_of(text), addr, (struct why){ why, why_size });
+	return parse_cid(part_of(text), addr, (struct why){ why, why ? why_size : 0 });
 }
 
 VSOCK_API int vsock_parse_port(const char *text, uint32_t *port, char *why, size_t why_size)
 {
 	uint32_t parsed = 0;
-	int err = parse_port(part_of(text), &parsed, (struct why){ why, why_size });
+	int err = parse_port(part_of(text), &parsed, (struct why){ why, why ? why_size : 0 });
 
 	if (!err)
 		*port = parsed;
