@@ -14,9 +14,13 @@ struct vst_inbox {
 	struct work_struct work;
 	struct vst_link *link; /* a reference */
 	struct sock *sk;       /* the listener; a reference */
-	u32 first;
+	struct list_head requests;
 	u32 n;
-	struct vsp_hdr queue[VST_INBOX_MAX];
+};
+
+struct vst_request {
+	struct list_head node; /* in vst_inbox.requests */
+	struct vsp_hdr hdr;
 };
 
 /* What keeps a request from being served, with the listener's lock held. */
@@ -75,44 +79,41 @@ static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_
 	return true;
 }
 
-/* Take the next request; an inbox that has none leaves the list and is this caller's to free. */
-static bool inbox_next(struct vst_inbox *inbox, struct vsp_hdr *hdr)
+/* Take the next request, the caller's to free. An inbox that has none leaves the list and is the caller's, too. */
+static struct vst_request *inbox_next(struct vst_inbox *inbox)
 {
 	struct vst_link *link = inbox->link;
-	bool got;
+	struct vst_request *req;
 
 	spin_lock(&link->inbox_lock);
-	got = inbox->n > 0;
-	if (got) {
-		*hdr = inbox->queue[inbox->first];
-		inbox->first = (inbox->first + 1) % VST_INBOX_MAX;
+	req = list_first_entry_or_null(&inbox->requests, struct vst_request, node);
+	if (req) {
+		list_del(&req->node);
 		inbox->n--;
+		link->n_requests--;
 	} else {
 		list_del(&inbox->node);
-		link->n_inboxes--;
 	}
 	spin_unlock(&link->inbox_lock);
-	return got;
+	return req;
 }
 
 static void inbox_work(struct work_struct *work)
 {
 	struct vst_inbox *inbox = container_of(work, struct vst_inbox, work);
 	struct vst_link *link = inbox->link;
-	struct vsp_hdr hdr;
+	struct vst_request *req;
 	bool ok;
 
-	while (inbox_next(inbox, &hdr)) {
-		/* Cancelled in the meantime. */
-		if (hdr.op != VSP_OP_REQUEST)
-			continue;
+	while ((req = inbox_next(inbox))) {
 		lock_sock(inbox->sk);
-		ok = accept_one(link, inbox->sk, &hdr);
+		ok = accept_one(link, inbox->sk, &req->hdr);
 		release_sock(inbox->sk);
 		if (!ok) {
 			vst_link_reject(link, VSP_REJECT_BACKLOG);
-			vst_reply(link, &hdr);
+			vst_reply(link, &req->hdr);
 		}
+		kfree(req);
 	}
 	sock_put(inbox->sk);
 	vst_link_put(link);
@@ -136,22 +137,28 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
  */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {
-	struct vst_inbox *inbox = NULL;
+	struct vst_inbox *inbox = kzalloc(sizeof(*inbox), GFP_ATOMIC | __GFP_NOWARN);
 
-	if (link->n_inboxes < VST_INBOXES_MAX)
-		inbox = kzalloc(sizeof(*inbox), GFP_ATOMIC | __GFP_NOWARN);
 	if (!inbox) {
 		sock_put(sk);
 		return NULL;
 	}
 	INIT_WORK(&inbox->work, inbox_work);
+	INIT_LIST_HEAD(&inbox->requests);
 	refcount_inc(&link->ref);
 	inbox->link = link;
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
-	link->n_inboxes++;
 	queue_work(link->side->accept_wq, &inbox->work);
 	return inbox;
+}
+
+/* A burst may be as long as the backlog, however busy the listener is; all bursts together are bounded, too. */
+static bool inbox_fits(const struct vst_link *link, const struct vst_inbox *inbox)
+{
+	u32 limit = max_t(u32, VST_INBOX_MIN, READ_ONCE(inbox->sk->sk_max_ack_backlog) + 1);
+
+	return inbox->n < limit && link->n_requests < VST_REQUESTS_MAX;
 }
 
 /**
@@ -160,12 +167,13 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
  * @sk: the listener; the reference is taken over
  * @hdr: the request
  *
- * Return: VSP_OK; or VSP_REJECT_BACKLOG, and the caller refuses. Does not sleep.
+ * Return: VSP_OK; or VSP_REJECT_BACKLOG, and the caller refuses. May sleep for memory.
  */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
 {
+	struct vst_request *req = kmalloc(sizeof(*req), GFP_NOIO | __GFP_NOWARN);
 	struct vst_inbox *inbox;
-	bool fits = false;
+	bool fits;
 
 	spin_lock(&link->inbox_lock);
 	inbox = find_inbox(link, sk);
@@ -173,29 +181,39 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 		sock_put(sk);
 	else
 		inbox = new_inbox(link, sk);
-	fits = inbox && inbox->n < VST_INBOX_MAX;
+	fits = req && inbox && inbox_fits(link, inbox);
 	if (fits) {
-		inbox->queue[(inbox->first + inbox->n) % VST_INBOX_MAX] = *hdr;
+		req->hdr = *hdr;
+		list_add_tail(&req->node, &inbox->requests);
 		inbox->n++;
+		link->n_requests++;
 	}
 	spin_unlock(&link->inbox_lock);
+	if (!fits)
+		kfree(req);
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
+}
+
+static bool asks_for(const struct vsp_hdr *req, const struct vsp_hdr *hdr)
+{
+	return vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) && req->type == hdr->type;
 }
 
 /* The peer gave up, perhaps before its request was served. */
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 {
+	struct vst_request *req, *next;
 	struct vst_inbox *inbox;
-	struct vsp_hdr *req;
-	u32 i;
 
 	spin_lock(&link->inbox_lock);
 	list_for_each_entry(inbox, &link->inboxes, node) {
-		for (i = 0; i < inbox->n; i++) {
-			req = &inbox->queue[(inbox->first + i) % VST_INBOX_MAX];
-			if (vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) &&
-			    req->type == hdr->type)
-				req->op = VSP_OP_INVALID;
+		list_for_each_entry_safe(req, next, &inbox->requests, node) {
+			if (!asks_for(&req->hdr, hdr))
+				continue;
+			list_del(&req->node);
+			inbox->n--;
+			link->n_requests--;
+			kfree(req);
 		}
 	}
 	spin_unlock(&link->inbox_lock);

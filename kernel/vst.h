@@ -31,8 +31,8 @@
 #include "proto/wire.h"
 
 enum {
-	VST_INBOX_MAX = 64,	     /* requests that wait for one listener's lock */
-	VST_INBOXES_MAX = 1024,	     /* listeners with requests waiting, per link */
+	VST_INBOX_MIN = 64,	     /* requests that may wait for a listener's lock, or its backlog if that is more */
+	VST_REQUESTS_MAX = 8192,     /* the same for all listeners of a link */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
 	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
@@ -261,7 +261,7 @@ enum vst_stat {
  *
  * @inbox_lock: guards
  * @inboxes: requests on their way to listeners
- * @n_inboxes: how many listeners have any
+ * @n_requests: how many, all listeners together
  *
  * @rejects: packets refused, by reason; atomic
  * @stats: other counters, enum vst_stat; atomic
@@ -286,7 +286,7 @@ struct vst_link {
 
 	spinlock_t inbox_lock;
 	struct list_head inboxes;
-	u32 n_inboxes;
+	u32 n_requests;
 
 	atomic64_t rejects[NUM_VSP_REJECTS];
 	atomic64_t stats[NUM_VST_STATS];
