@@ -536,12 +536,16 @@ static int dev_start(struct vst_dev *dev)
 	int err, i;
 
 	err = vst_find_vqs(dev->vdev, NUM_VQS, dev->vqs, info);
-	if (err)
+	if (err) {
+		virtio_reset_device(dev->vdev);
 		return err;
+	}
 	err = read_cid(dev, &cid) ? init_tx(dev) : -EINVAL;
 	if (!err)
 		err = init_rx(dev);
 	if (err) {
+		/* The device knows the queues: without a reset they could never be set up again. */
+		virtio_reset_device(dev->vdev);
 		dev->vdev->config->del_vqs(dev->vdev);
 		return err;
 	}
