@@ -671,6 +671,9 @@ out:
 
 static void unpublish(struct vst_dev *dev)
 {
+	/* After a restore that failed there are no queues, and nothing to stop. */
+	if (rcu_access_pointer(the_dev) != dev)
+		return;
 	rcu_assign_pointer(the_dev, NULL);
 	synchronize_rcu();
 	dev_stop(dev);
