@@ -34,11 +34,17 @@ static void pause_a_little(void)
 	nanosleep(&ts, NULL); /* poll interval */
 }
 
+const char *fix_program(void)
+{
+	const char *path = getenv("VSOCKD");
+
+	CHECK(path);
+	return path;
+}
+
 static void in_daemon(struct fix *f, const char *const *args)
 {
-	const char *argv[ARGS_MAX] = {
-		getenv("VSOCKD"), "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds
-	};
+	const char *argv[ARGS_MAX] = { fix_program(), "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds };
 	int log = open(f->log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
 	u32 n = 7;
 
@@ -158,11 +164,11 @@ int fix_dial(struct fix *f, u32 port)
 u32 fix_ok(int fd)
 {
 	char line[32] = "";
-	u32 n = 0, port = 0;
+	u32 n = 0;
 
 	while (n < sizeof(line) - 1 && read(fd, line + n, 1) == 1 && line[n++] != '\n')
 		;
-	return sscanf(line, "OK %u\n", &port) == 1 ? port : 0;
+	return strncmp(line, "OK ", 3) == 0 ? (u32)strtoul(line + 3, NULL, 10) : 0;
 }
 
 struct vsp_hdr fix_expect(struct fix *f, enum vsp_op op)

@@ -40,6 +40,9 @@ struct fix {
 	u8 buf[65536];
 };
 
+/* The vsockd to test. */
+const char *fix_program(void);
+
 /* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
 void fix_daemon(struct fix *f, const char *const *args);
 

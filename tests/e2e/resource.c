@@ -204,7 +204,7 @@ static void second_daemon_is_refused(void)
 	fix_daemon(&f, NULL);
 	pid = fork();
 	if (!pid) {
-		execl(getenv("VSOCKD"), "vsockd", "--socket", f.socket, "--uds-path", f.uds, NULL);
+		execl(fix_program(), "vsockd", "--socket", f.socket, "--uds-path", f.uds, NULL);
 		_exit(127);
 	}
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 1);

@@ -133,6 +133,7 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 		flush_conn(g, s);
 	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? s->tail.len : 0)) {
 	case VSOCK_DELIVER:
+		assert(s);
 		collect(g, b, s, trim(&g->loop->iov[b->niov], niov, hdr->len), hdr->len);
 		break;
 	case VSOCK_SPAWN:

@@ -11,9 +11,11 @@ static u16 load16(const u8 *p)
 	return le16_to_cpu(__atomic_load_n((const u16 *)(const void *)p, __ATOMIC_RELAXED));
 }
 
-static void store16(u8 *p, u16 v)
+static void store16(void *p, u16 v)
 {
-	__atomic_store_n((u16 *)(void *)p, (u16)cpu_to_le16(v), __ATOMIC_RELAXED);
+	u16 *field = p;
+
+	__atomic_store_n(field, (u16)cpu_to_le16(v), __ATOMIC_RELAXED);
 }
 
 void vu_ring_init(struct vu_ring *r)
