@@ -42,9 +42,9 @@ const char *fix_program(void)
 	return path;
 }
 
-static void in_daemon(struct fix *f, const char *const *args)
+static void in_daemon(struct fix *f, const char *program, const char *const *args)
 {
-	const char *argv[ARGS_MAX] = { fix_program(), "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds };
+	const char *argv[ARGS_MAX] = { program, "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds };
 	int log = open(f->log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
 	u32 n = 7;
 
@@ -71,11 +71,8 @@ static int unix_connect(const char *path)
 	return -1;
 }
 
-void fix_daemon(struct fix *f, const char *const *args)
+void fix_spawn(struct fix *f, const char *program, const char *const *args)
 {
-	u64 until = fix_now_ms() + PEER_WAIT_MS;
-	int fd;
-
 	memset(f, 0, sizeof(*f));
 	f->peer.f.chan.fd = -1;
 	strcpy(f->dir, "/tmp/vsd-e2e.XXXXXX");
@@ -86,7 +83,15 @@ void fix_daemon(struct fix *f, const char *const *args)
 	f->pid = fork();
 	CHECK(f->pid >= 0);
 	if (!f->pid)
-		in_daemon(f, args);
+		in_daemon(f, program, args);
+}
+
+void fix_daemon(struct fix *f, const char *const *args)
+{
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	int fd;
+
+	fix_spawn(f, fix_program(), args);
 	/* The front-end's socket is bound last. Looking does no harm: an empty session. */
 	while ((fd = unix_connect(f->socket)) < 0) {
 		CHECK(fix_now_ms() < until);
@@ -129,6 +134,15 @@ void fix_end(struct fix *f)
 		exit(1);
 	}
 	CHECK(access(f->socket, F_OK) && access(f->uds, F_OK));
+	remove_dir(f->dir);
+}
+
+void fix_abandon(struct fix *f)
+{
+	if (f->peer.f.chan.fd >= 0)
+		peer_close(&f->peer);
+	kill(f->pid, SIGKILL);
+	CHECK(waitpid(f->pid, NULL, 0) == f->pid);
 	remove_dir(f->dir);
 }
 

@@ -43,6 +43,9 @@ struct fix {
 /* The vsockd to test. */
 const char *fix_program(void);
 
+/* Start @program with the options of a vsockd and @args; wait for nothing. */
+void fix_spawn(struct fix *f, const char *program, const char *const *args);
+
 /* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
 void fix_daemon(struct fix *f, const char *const *args);
 
@@ -51,6 +54,9 @@ void fix_guest(struct fix *f, u32 ring, u32 buffer);
 
 /* Guest and daemon end; the daemon must do so cleanly. */
 void fix_end(struct fix *f);
+
+/* The end of what fix_spawn() began, whatever becomes of the daemon. */
+void fix_abandon(struct fix *f);
 
 /* A connected host client; and one that listens for the guest. */
 int fix_client(struct fix *f);
