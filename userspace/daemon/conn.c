@@ -233,6 +233,8 @@ void vsd_conn_event(struct vsd_conn *s, u32 events)
 
 	if (!g || s->fd < 0)
 		return;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		s->last = true;
 	if (events & (EPOLLHUP | EPOLLERR))
 		s->hup = true;
 	switch (s->phase) {

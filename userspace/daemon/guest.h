@@ -101,6 +101,7 @@ enum vsd_phase {
  * @batch_next: next connection with packets in the batch
  * @batched: it is in that chain
  * @wants_out: EPOLLOUT is asked for
+ * @last: the peer writes no more: what is in the socket is the last
  * @hup: the peer closed both directions
  * @eof: everything that the peer sent was read
  * @deaf: the peer does not read any more: what the guest sends is dropped
@@ -123,6 +124,7 @@ struct vsd_conn {
 	u8 phase;
 	bool batched;
 	bool wants_out;
+	bool last;
 	bool hup;
 	bool eof;
 	bool deaf;
@@ -153,6 +155,7 @@ struct vsd_counters {
  * @conns: how many there are, @dead not counted
  * @vu_fd: listener for the front-end; @host_fd: for host clients
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
+ * @drain_kick: of those, the ones that have to be read
  * @from_due: the tx ring may hold something
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listener for host clients is not polled
@@ -173,6 +176,7 @@ struct vsd_guest {
 	int vu_fd;
 	int host_fd;
 	int polled_kick[VU_RINGS_MAX];
+	bool drain_kick[VU_RINGS_MAX];
 	struct vsd_watch vu_watch;
 	struct vsd_watch front_watch;
 	struct vsd_watch kick_watch[VU_RINGS_MAX];

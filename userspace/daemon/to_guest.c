@@ -27,6 +27,7 @@ struct turn {
 	u32 niov;
 	u32 out; /* segments in vsd_loop.out */
 	u32 bytes;
+	bool drained; /* the socket is empty for now */
 };
 
 /* Write the first bytes of a chain. */
@@ -128,14 +129,20 @@ static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn 
 	}
 }
 
-/* Bytes that the socket gave; 0: none now, or never again, and the connection knows. */
+/*
+ * Bytes that the socket gave; 0: none now, or never again, and the connection knows. Less than there was room for means
+ * that no more was there, and the next byte raises an event: no need to ask. Descriptors that a client sends along cut
+ * a read short as well, and behind a hang-up nothing raises an event any more.
+ */
 static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
 	struct msghdr mh = { .msg_iov = g->loop->out, .msg_iovlen = t->out };
 	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 
-	if (n > 0)
+	if (n > 0) {
+		t->drained = (u32)n < t->bytes && !s->last && !(mh.msg_flags & MSG_CTRUNC);
 		return (u32)n;
+	}
 	if (n == 0) {
 		vsd_conn_eof(s);
 	} else if (errno == EAGAIN || errno == EINTR) {
@@ -172,6 +179,8 @@ static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 		left -= len;
 	}
 	vu_ring_unpop(r, (u16)(t.n - filled));
+	if (t.drained)
+		vsock_mux_ready(&g->mux, &s->c, false);
 	g->counters.packets_to_guest += filled;
 	*used += filled;
 	return true;
