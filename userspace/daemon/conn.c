@@ -72,6 +72,7 @@ void vsd_conn_hang_up(struct vsd_conn *s)
 {
 	if (s->fd >= 0)
 		close(s->fd);
+	vsd_conn_release(s);
 	s->fd = -1;
 	s->wants_out = false;
 	s->phase = VSD_PHASE_NONE;
@@ -92,6 +93,7 @@ static void host_done(struct vsd_conn *s)
 		return;
 	/* The engine's deadline runs on without the socket. */
 	close(s->fd);
+	vsd_conn_release(s);
 	s->fd = -1;
 	s->phase = VSD_PHASE_NONE;
 	vsock_mux_close(m, &s->c);
@@ -115,6 +117,7 @@ static void written(struct vsd_conn *s)
 	struct vsock_mux *m = &s->watch.guest->mux;
 
 	want_out(s, false);
+	vsd_conn_release(s);
 	if (s->phase == VSD_PHASE_LINGER) {
 		vsd_conn_hang_up(s);
 		return;
@@ -136,6 +139,7 @@ static void go_deaf(struct vsd_conn *s)
 
 	s->deaf = true;
 	s->lost = true;
+	vsd_conn_release(s);
 	vsock_mux_consumed(m, &s->c, s->tail.len);
 	vsock_tail_clear(&s->tail);
 	want_out(s, false);
@@ -176,34 +180,40 @@ static bool keep(struct vsd_conn *s, const struct iovec *iov, u32 niov, size_t s
 	return true;
 }
 
-void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes)
+u32 vsd_conn_offer(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes)
 {
 	struct vsd_guest *g = s->watch.guest;
-	ssize_t n = 0;
+	ssize_t n;
 
 	if (s->phase != VSD_PHASE_OPEN || s->deaf) {
 		s->lost |= bytes > 0;
 		vsock_mux_consumed(&g->mux, &s->c, bytes);
-		return;
+		return bytes;
 	}
-	if (!s->tail.len)
-		n = offer(s, iov, niov);
+	/* A full socket says when it has room. */
+	if (s->wants_out)
+		return 0;
+	n = offer(s, iov, niov);
 	if (n < 0) {
 		vsock_mux_consumed(&g->mux, &s->c, bytes);
 		go_deaf(s);
-		return;
+		return bytes;
 	}
 	g->counters.bytes_from_guest += (u64)n;
 	vsock_mux_consumed(&g->mux, &s->c, (u32)n);
-	if ((u32)n == bytes)
+	want_out(s, (u32)n < bytes);
+	return (u32)n;
+}
+
+void vsd_conn_keep(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 done)
+{
+	struct vsd_guest *g = s->watch.guest;
+
+	if (keep(s, iov, niov, done))
 		return;
-	if (!keep(s, iov, niov, (size_t)n)) {
-		g->mux.rejects[VSP_REJECT_NO_MEMORY]++;
-		s->lost = true;
-		vsock_mux_abort(&g->mux, &s->c);
-		return;
-	}
-	want_out(s, true);
+	g->mux.rejects[VSP_REJECT_NO_MEMORY]++;
+	s->lost = true;
+	vsock_mux_abort(&g->mux, &s->c);
 }
 
 static void flush_tail(struct vsd_conn *s)

@@ -263,6 +263,8 @@ static void expire(struct vsd_guest *g)
 		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
 	if (g->host_paused && g->loop->now >= g->host_again)
 		vsd_host_resume(g);
+	if (g->held && g->loop->now >= g->held_until)
+		g->from_due = true;
 }
 
 static void bury(struct vsd_guest *g)
@@ -306,7 +308,9 @@ u64 vsd_guest_deadline(const struct vsd_guest *g)
 {
 	u64 at = vsock_timers_next(&g->mux.timers);
 
-	return g->host_paused && g->host_again < at ? g->host_again : at;
+	if (g->host_paused && g->host_again < at)
+		at = g->host_again;
+	return g->held && g->held_until < at ? g->held_until : at;
 }
 
 void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)

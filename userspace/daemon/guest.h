@@ -25,6 +25,7 @@ enum {
 	VSD_BATCH_IOV = 2048,	   /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
 	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
+	VSD_HOLD_MS = 1,	   /* packets of a connection whose socket is full stay on the ring */
 	VSD_ROUNDS = 4,		   /* batches in each direction before other guests and events have their turn */
 	VSD_MESSAGES = 64,	   /* vhost-user messages dealt with at a time */
 	VSD_ACCEPT_BATCH = 64,	   /* host clients accepted at a time */
@@ -57,6 +58,7 @@ struct vsd_watch {
 struct vsd_packet {
 	u16 first; /* segment */
 	u16 niov;
+	u32 len;
 	u16 next; /* packet of the same connection, or VSD_NO_PACKET */
 };
 #define VSD_NO_PACKET 0xffff
@@ -157,6 +159,8 @@ struct vsd_counters {
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
  * @from_due: the tx ring may hold something
+ * @held: packets of this connection, and no others, were left on the tx ring, because its socket is full
+ * @held_until: then they are taken in any case
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listener for host clients is not polled
  * @host_again: until then
@@ -181,6 +185,8 @@ struct vsd_guest {
 	struct vsd_watch front_watch;
 	struct vsd_watch kick_watch[VU_RINGS_MAX];
 	struct vsd_watch host_watch;
+	struct vsd_conn *held;
+	u64 held_until;
 	bool from_due;
 	bool starved;
 	bool host_paused;
@@ -233,8 +239,22 @@ void vsd_conn_reap(struct vsd_conn *s);
 /* The socket has nothing more for the guest. */
 void vsd_conn_eof(struct vsd_conn *s);
 
-/* Write the segments, @bytes in all, to the socket; what it does not take is kept. */
-void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
+/* Write the segments, @bytes in all, to the socket. Returns how many are done with: written, or nobody reads them. */
+u32 vsd_conn_offer(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
+
+/* Keep the segments from byte @done on until the socket takes them. */
+void vsd_conn_keep(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 done);
+
+/* Packets of this connection that were left on the ring are looked at again. */
+static inline void vsd_conn_release(struct vsd_conn *s)
+{
+	struct vsd_guest *g = s->watch.guest;
+
+	if (g->held != s)
+		return;
+	g->held = NULL;
+	g->from_due = true;
+}
 
 static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
 {

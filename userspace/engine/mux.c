@@ -305,6 +305,11 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 	return acts & VSP_ACT_DELIVER ? VSOCK_DELIVER : VSOCK_NOTHING;
 }
 
+void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes)
+{
+	vsp_rxc_unadmit(&c->rxc, bytes);
+}
+
 static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 host_port, u32 guest_port)
 {
 	c->type = type;

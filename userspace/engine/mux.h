@@ -172,6 +172,9 @@ struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr
  */
 enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread);
 
+/* The newest @bytes of payload that were to be delivered stay on the guest's ring and will arrive again. */
+void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes);
+
 /* Count a packet that was refused, and answer it if the rules say so. */
 void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_reject why);
 
