@@ -41,8 +41,10 @@ struct row {
 	struct load load;
 	double bar;
 	enum judge judge;
+	const char *poll_us; /* vsockd's --poll-us */
 };
 
+#define POLL "50"
 #define DEFAULTS "256K/default"
 #define ROW(what, sizes, of, how, least, by, ...)                                                              \
 	{                                                                                                      \
@@ -66,7 +68,11 @@ static struct row rows[] = {
 	    LOAD(.piece = 65536, .window = LARGE)),
 	ROW("from guest, 1 KiB packets", DEFAULTS, "GB/s", load_from_guest, 6, AT_LEAST, LOAD(.piece = 1024)),
 	ROW("from guest, 64 B packets", DEFAULTS, "GB/s", load_from_guest, 5, AT_LEAST, LOAD(.piece = 64)),
+	ROW("from guest, 64 B packets, polling", DEFAULTS, "GB/s", load_from_guest, 8, AT_LEAST, LOAD(.piece = 64),
+	    .poll_us = POLL),
 	ROW("round trip, 1 B", DEFAULTS, "us", load_round_trip, 1.0, AT_MOST, LOAD(.piece = 1)),
+	ROW("round trip, 1 B, polling", DEFAULTS, "us", load_round_trip, 0.6, AT_MOST, LOAD(.piece = 1),
+	    .poll_us = POLL),
 	ROW("RssAnon per idle connection", DEFAULTS, "B", load_memory, 2048, OURS_AT_MOST, LOAD(.conns = IDLE)),
 	ROW("round trip beside a crowd, over alone", DEFAULTS, "x", load_crowd, 1.1, ALONE_AT_MOST,
 	    LOAD(.conns = CROWD)),
@@ -127,7 +133,7 @@ static void measure(struct side *s, const struct row *r)
 /* Measure and print a row. False: the bar is missed. */
 static bool run_row(const struct row *r, u32 pairs, const char *rival)
 {
-	struct side ours = { .who.program = fix_program() }, theirs = { .who.program = rival };
+	struct side ours = { .who = { fix_program(), r->poll_us } }, theirs = { .who.program = rival };
 	const bool compares = rival && r->judge != ALONE_AT_MOST, absolute = r->judge >= OURS_AT_MOST;
 	struct sample ratio = { 0 };
 	double judged;

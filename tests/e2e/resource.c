@@ -28,6 +28,33 @@ static void check_idle(struct fix *f)
 	CHECK(fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches") - before <= WAKES);
 }
 
+/* Polling ends by itself, and nothing that came meanwhile is forgotten. */
+static void polling_ends(void)
+{
+	static const char *const args[] = { "--poll-us", "200", NULL };
+	struct vsp_hdr rw;
+	struct fix f;
+	char c;
+	int fd;
+
+	fix_daemon(&f, args);
+	fix_guest(&f, 128, 3776);
+	fd = fix_open(&f, fix_listener(&f, 1000), 1000, 50);
+	for (u32 i = 0; i < 2000; i++) {
+		rw = fix_hdr(1000, 50, VSP_OP_RW);
+		rw.len = 1;
+		rw.fwd_cnt = i;
+		fix_send(&f, rw);
+		CHECK(read(fd, &c, 1) == 1);
+		/* Spacing: sometimes while it polls, sometimes about when it stops, sometimes when it sleeps. */
+		usleep(i % 8 * 50);
+		fix_write(fd, "x", 1);
+		CHECK(fix_expect(&f, VSP_OP_RW).len == 1);
+	}
+	check_idle(&f);
+	fix_end(&f);
+}
+
 static void clients_that_leave(void)
 {
 	struct fix f;
@@ -214,6 +241,7 @@ static void second_daemon_is_refused(void)
 
 const struct test resource_tests[] = {
 	{ "resource: fifty clients that leave at once", clients_that_leave },
+	{ "resource: polling ends by itself", polling_ends },
 	{ "resource: idle means idle", idle_states },
 	{ "resource: clients killed in mid-transfer", killed_client },
 	{ "resource: nine thousand connections", ten_thousand },

@@ -250,6 +250,9 @@ bool vsd_from_guest(struct vsd_guest *g)
 		g->mux.rejects[VSP_REJECT_REPLIES]++;
 		return false;
 	}
+	/* While we come back by ourselves the guest need not ring. */
+	if (t == TOOK_NONE && g->loop->polling && !b.left)
+		return false;
 	if (t == TOOK_NONE)
 		g->from_due = vu_ring_await(r, b.left);
 	else if (b.left)

@@ -293,7 +293,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		drain_news(g);
 		/* Answers that left make room for packets that had to wait for it. */
 		more = from || to ||
-		       (g->from_due && vsp_budget_left(&g->mux.budget) && vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
+		       (g->from_due && !g->loop->polling && vsp_budget_left(&g->mux.budget) &&
+			vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
 		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]));
 	}
 	if (g->dev.mem.lost) {

@@ -68,6 +68,7 @@ struct vsd_packet {
  * @epfd: epoll
  * @spare_fd: given up for a moment to refuse a client when there are no descriptors left
  * @now: CLOCK_MONOTONIC in ns, read once per turn of the loop
+ * @polling: the next turn comes without anybody having to ring a doorbell
  * @iov: segments of the batch being worked on; @out: of the system call
  * @packets: of the batch
  */
@@ -75,6 +76,7 @@ struct vsd_loop {
 	int epfd;
 	int spare_fd;
 	u64 now;
+	bool polling;
 	struct iovec iov[VSD_BATCH_IOV];
 	struct iovec out[VU_CHAIN_IOV_MAX];
 	struct vsd_packet packets[VSD_BATCH_PACKETS];
@@ -205,6 +207,12 @@ void vsd_guest_event(struct vsd_watch *w, u32 events);
 
 /* Do what is to be done now. True: there is more to do at once. */
 bool vsd_guest_serve(struct vsd_guest *g);
+
+/* Packets that it moved up to now: has anything happened? */
+static inline u64 vsd_guest_moved(const struct vsd_guest *g)
+{
+	return g->counters.packets_from_guest + g->counters.packets_to_guest;
+}
 
 /* When it must be served again even if nothing happens, or VSOCK_NEVER. */
 u64 vsd_guest_deadline(const struct vsd_guest *g);
