@@ -30,7 +30,8 @@ static bool can_accept(const struct vst_link *link, const struct sock *sk)
 static int open_child(struct vst_link *link, struct sock *child, const struct vsp_hdr *hdr)
 {
 	struct vst_key key = { .local = hdr->dst, .remote = hdr->src, .type = hdr->type };
-	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc, .fwd_cnt = hdr->fwd_cnt };
+	/* Nothing was sent that a request could acknowledge: its fwd_cnt means nothing. */
+	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc };
 	struct vst_flow *flow = vsock_sk(child)->trans;
 
 	spin_lock(&flow->lock);
@@ -130,8 +131,8 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
 }
 
 /*
- * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in the
- * list its work is queued or running and will look for more, and once it is not the work has freed it.
+ * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in
+ * the list its work is queued or running and will look for more, and once it is not the work has freed it.
  */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {

@@ -115,7 +115,11 @@ static struct vsp_verdict judge(struct vst_flow *flow, const struct vsp_hdr *hdr
 	int bit;
 
 	res->why = why;
-	if (why == VSP_OK)
+	/*
+	 * A reset is one however malformed the rest of it is; answered as a violation, it would be answered with
+	 * another.
+	 */
+	if (why == VSP_OK || hdr->op == VSP_OP_RST)
 		event = fold(flow, hdr, res);
 	v = vsp_conn_step(state, event);
 	if ((v.acts & VSP_ACT_UNEXPECTED) && res->why == VSP_OK)

@@ -133,8 +133,12 @@ void vst_step(struct vst_flow *flow, enum vsp_event event)
 	/* The timer of connect() is the core's. */
 	if ((v.acts & VSP_ACT_START_TIMER) && v.next == VSP_CLOSING)
 		start_close_timer(flow, sk);
-	if (v.acts & VSP_ACT_OPEN)
+	if (v.acts & VSP_ACT_OPEN) {
 		open_sock(sk);
+		/* shutdown() before the answer came: now there is somebody to tell. */
+		if (flow->shut)
+			vst_send_ctl(flow, VST_CTL_SHUTDOWN, flow->shut);
+	}
 	if (v.acts & VSP_ACT_HINT)
 		take_hints(flow, sk);
 	if (v.acts & VSP_ACT_SEND_REQUEST)

@@ -23,6 +23,7 @@ enum { VQ_RX, VQ_TX, VQ_EVENT, NUM_VQS };
 enum {
 	EVENT_BUFFERS = 8,
 	RX_KICK_BATCH = 16, /* buffers given back before the device is told */
+	EVENT_TURN = 64,    /* events taken before the ring's lock is free for a moment */
 	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
 	RX_BUFFER_MIN = 4096,
@@ -215,7 +216,8 @@ static bool fill_tx(struct vst_dev *dev, struct list_head *done)
  */
 static bool want_tx_interrupt(struct vst_dev *dev)
 {
-	if (!dev->tx_cost)
+	/* A ring that the core found broken is never reaped again, however far the device moves its index. */
+	if (!dev->tx_cost || virtqueue_is_broken(dev->vqs[VQ_TX]))
 		return true;
 	if (vst_link_waiting(&dev->link))
 		return virtqueue_enable_cb(dev->vqs[VQ_TX]);
@@ -431,27 +433,35 @@ static void take_event(struct vst_dev *dev, const struct virtio_vsock_event *eve
 	vst_link_reset(&dev->link);
 }
 
+/* Returns true if the turn is over before the ring is empty. */
+static bool take_events(struct vst_dev *dev)
+{
+	struct virtqueue *vq = dev->vqs[VQ_EVENT];
+	struct virtio_vsock_event *event, copy;
+	unsigned int len, n = 0;
+
+	do {
+		virtqueue_disable_cb(vq);
+		while ((event = virtqueue_get_buf(vq, &len))) {
+			copy = *event;
+			/* 5.10.6.7, driver: replenish quickly so that no event is missed. */
+			post_event(dev, event);
+			virtqueue_kick(vq);
+			take_event(dev, &copy, len);
+			if (++n == EVENT_TURN)
+				return true;
+		}
+	} while (!virtqueue_enable_cb(vq));
+	return false;
+}
+
 static void event_work(struct work_struct *work)
 {
 	struct vst_dev *dev = container_of(work, struct vst_dev, event_work);
-	struct virtio_vsock_event *event, copy;
-	struct virtqueue *vq;
-	unsigned int len;
 
 	mutex_lock(&dev->event_lock);
-	if (dev->event_run) {
-		vq = dev->vqs[VQ_EVENT];
-		do {
-			virtqueue_disable_cb(vq);
-			while ((event = virtqueue_get_buf(vq, &len))) {
-				copy = *event;
-				/* 5.10.6.7, driver: replenish quickly so that no event is missed. */
-				post_event(dev, event);
-				virtqueue_kick(vq);
-				take_event(dev, &copy, len);
-			}
-		} while (!virtqueue_enable_cb(vq));
-	}
+	if (dev->event_run && take_events(dev))
+		queue_work(dev_wq, &dev->event_work);
 	mutex_unlock(&dev->event_lock);
 }
 

@@ -50,7 +50,7 @@ RINGS = {
     "conformance": Ring("the specification, statement by statement", ["."]),
     "fuzz": Ring("each fuzzer for a few seconds, starting from its corpus", ["fuzz"], needs=["fuzz"]),
     "sim": Ring("simulated peers, links and liars, from seeds", ["."]),
-    "e2e": Ring("the userspace programs together", ["."]),
+    "e2e": Ring("the userspace programs together, natively and under sanitizers", [".", "sanitize"]),
     "kapi": Ring("what a program sees of the kernel modules, in VMs", ["."], modules=True, needs=["vm", "modules"]),
     "vm": Ring("stock kernels, our modules and the daemon together, in VMs", ["."], modules=True,
                needs=["vm", "modules"]),

@@ -3,9 +3,10 @@
 
 static const char unknown_name[] = "?";
 
-#define NAME_OF(names, i) ((i) < ARRAY_SIZE(names) && (names)[i] ? (names)[i] : unknown_name)
+#define NAME_OF(names, i) ((i) < ARRAY_SIZE(names) ? (names)[i] : unknown_name)
 
 static const char *const type_names[] = {
+	[0] = unknown_name, /* no such type: they begin at 1 */
 	[VSP_TYPE_STREAM] = "stream",
 	[VSP_TYPE_SEQPACKET] = "seqpacket",
 	[VSP_TYPE_DGRAM] = "dgram",

@@ -5,7 +5,9 @@ void vsp_sched_init(struct vsp_sched *s)
 {
 	s->head[VSP_LIST_FRESH] = NULL;
 	s->head[VSP_LIST_BUSY] = NULL;
-	s->served = 0;
+	s->round_end = NULL;
+	/* A flow of zeroes was last served in round 0. */
+	s->round = 1;
 }
 
 static void append(struct vsp_sched *s, struct vsp_flow *f, u8 list)
@@ -38,26 +40,37 @@ static void unlink_flow(struct vsp_sched *s, struct vsp_flow *f)
 	f->list = VSP_LIST_NONE;
 }
 
-/* Was it away long enough for another flow to have had a whole turn, or is nobody waiting? */
-static bool starts_anew(const struct vsp_sched *s, const struct vsp_flow *f)
+/* The flow that ended the round has had its turn: those that are busy now have theirs in the next one. */
+static void end_round(struct vsp_sched *s)
 {
-	if (!s->head[VSP_LIST_FRESH] && !s->head[VSP_LIST_BUSY])
-		return true;
-	return s->served - f->left_at >= VSP_SCHED_QUANTUM;
+	struct vsp_flow *head = s->head[VSP_LIST_BUSY];
+
+	s->round++;
+	s->round_end = head ? head->prev : NULL;
+}
+
+/* To the tail of the busy list, with a quantum for the round after this one. */
+static void make_busy(struct vsp_sched *s, struct vsp_flow *f)
+{
+	f->deficit += VSP_SCHED_QUANTUM;
+	f->round = s->round + 1;
+	append(s, f, VSP_LIST_BUSY);
+	if (!s->round_end)
+		s->round_end = f;
 }
 
 void vsp_sched_wake(struct vsp_sched *s, struct vsp_flow *f)
 {
 	if (vsp_flow_queued(f))
 		return;
-	if (starts_anew(s, f))
+	if ((s32)(s->round - f->round) > 0 || !vsp_sched_next(s)) {
 		f->deficit = VSP_SCHED_QUANTUM;
-	if (f->deficit > 0) {
-		append(s, f, VSP_LIST_FRESH);
-		return;
+		f->round = s->round;
 	}
-	f->deficit += VSP_SCHED_QUANTUM;
-	append(s, f, VSP_LIST_BUSY);
+	if (f->deficit > 0)
+		append(s, f, VSP_LIST_FRESH);
+	else
+		make_busy(s, f);
 }
 
 struct vsp_flow *vsp_sched_next(const struct vsp_sched *s)
@@ -67,10 +80,9 @@ struct vsp_flow *vsp_sched_next(const struct vsp_sched *s)
 
 void vsp_sched_charge(struct vsp_sched *s, struct vsp_flow *f, u32 bytes, bool more)
 {
-	u32 cost = bytes + VSP_SCHED_PACKET_COST;
+	bool ends_round = s->round_end == f;
 
-	s->served += cost;
-	f->deficit -= (s32)cost;
+	f->deficit -= (s32)(bytes + VSP_SCHED_PACKET_COST);
 	if (!more) {
 		vsp_sched_remove(s, f);
 		return;
@@ -78,8 +90,9 @@ void vsp_sched_charge(struct vsp_sched *s, struct vsp_flow *f, u32 bytes, bool m
 	if (f->deficit > 0)
 		return;
 	unlink_flow(s, f);
-	f->deficit += VSP_SCHED_QUANTUM;
-	append(s, f, VSP_LIST_BUSY);
+	make_busy(s, f);
+	if (ends_round)
+		end_round(s);
 }
 
 void vsp_sched_remove(struct vsp_sched *s, struct vsp_flow *f)
@@ -87,5 +100,6 @@ void vsp_sched_remove(struct vsp_sched *s, struct vsp_flow *f)
 	if (!vsp_flow_queued(f))
 		return;
 	unlink_flow(s, f);
-	f->left_at = s->served;
+	if (s->round_end == f)
+		end_round(s);
 }

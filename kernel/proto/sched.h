@@ -2,10 +2,11 @@
 /*
  * sched.h - who sends next: deficit round robin over flows, charging bytes and packets
  *
- * Two lists. A flow that comes back after others had their turn starts in the fresh list and is served before the busy
- * ones, so that a ping waits for one packet and not for every bulk sender's quantum. Having spent its quantum it goes
- * to the tail of the busy list. Every queued flow has a positive deficit: it is refilled when it runs out, not when it
- * is looked at, so nothing here loops.
+ * Two lists. A flow that comes back with something left of its quantum starts in the fresh list and is served before
+ * the busy ones, so that a ping waits for one packet and not for every bulk sender's quantum. Having spent its
+ * quantum it goes to the tail of the busy list. A round is over when every flow that was busy at its beginning has
+ * spent its quantum or left; a flow gets one quantum a round, whether it stays or comes and goes. Every queued flow
+ * has a positive deficit: it is refilled when it runs out, not when it is looked at, so nothing here loops.
  *
  * The scheduler owns the links of struct vsp_flow, not the flows. One lock of the caller's guards a scheduler and all
  * flows in it.
@@ -29,7 +30,7 @@ enum {
 struct vsp_flow {
 	struct vsp_flow *next;
 	struct vsp_flow *prev;
-	u64 left_at; /* vsp_sched.served when it went idle */
+	u32 round; /* the round that @deficit was given for */
 	s32 deficit;
 	u8 list; /* enum vsp_list */
 };
@@ -43,7 +44,8 @@ enum vsp_list {
 
 struct vsp_sched {
 	struct vsp_flow *head[NUM_VSP_LISTS]; /* circular; [VSP_LIST_NONE] is unused */
-	u64 served;			      /* cost of everything ever sent */
+	struct vsp_flow *round_end;	      /* the last busy flow of this round, or NULL without busy flows */
+	u32 round;			      /* free-running */
 };
 
 void vsp_sched_init(struct vsp_sched *s);

@@ -209,6 +209,24 @@ static struct outcome set_ring_fd(struct vu_dev *d, struct vu_ring *r, struct vu
 	return did(facts);
 }
 
+static void stop_rings(struct vu_dev *d)
+{
+	for (u32 i = 0; i < VU_RINGS_MAX; i++)
+		ring_stop(&d->rings[i]);
+}
+
+/*
+ * A device begins. On a connection that served one before (it was unplugged, and plugged in again), that one's memory
+ * is still here: nobody takes regions away when a device goes, and the new one adds the same again.
+ */
+static struct outcome new_owner(struct vu_dev *d)
+{
+	stop_rings(d);
+	vu_mem_clear(&d->mem);
+	remap_rings(d);
+	return did(VU_DEV_RINGS | VU_DEV_RESTARTED);
+}
+
 static struct outcome ring_message(struct vu_dev *d, struct vu_msg *msg)
 {
 	u32 index = msg->body.state.index;
@@ -277,10 +295,9 @@ static struct outcome serve(struct vu_dev *d, struct vu_msg *msg)
 		d->protocol = msg->body.u64;
 		return fine;
 	case VU_SET_OWNER:
-		return fine;
+		return new_owner(d);
 	case VU_RESET_OWNER:
-		for (u32 i = 0; i < VU_RINGS_MAX; i++)
-			ring_stop(&d->rings[i]);
+		stop_rings(d);
 		return did(VU_DEV_RINGS);
 	case VU_GET_QUEUE_NUM:
 		return reply_u64(msg, VU_RINGS_MAX);
