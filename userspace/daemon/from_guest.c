@@ -254,7 +254,7 @@ bool vsd_from_guest(struct vsd_guest *g)
 	if (t == TOOK_NONE && g->loop->polling && !b.left)
 		return false;
 	if (t == TOOK_NONE)
-		g->from_due = vu_ring_await(r, b.left);
+		g->from_due = vu_ring_await_past(r, b.left);
 	else if (b.left)
 		g->from_due = false;
 	return g->from_due;

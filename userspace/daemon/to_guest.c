@@ -216,7 +216,7 @@ bool vsd_to_guest(struct vsd_guest *g)
 			break;
 		sent = turn.control ? send_control(g, turn, &used) : send_data(g, vsd_conn_of(turn.conn), &used);
 		if (!sent) {
-			g->starved = !vu_ring_await(r, 0);
+			g->starved = !vu_ring_await(r);
 			break;
 		}
 	}

@@ -228,7 +228,7 @@ void vu_ring_publish(struct vu_ring *r)
 	(void)ignored;
 }
 
-bool vu_ring_await(struct vu_ring *r, u16 left)
+bool vu_ring_await_past(struct vu_ring *r, u16 left)
 {
 	u16 next = (u16)(r->last_avail + left);
 

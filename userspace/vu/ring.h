@@ -122,7 +122,13 @@ void vu_ring_publish(struct vu_ring *r);
  * Ask for a kick when another chain comes than the @left that were seen and left there. True: one came meanwhile, take
  * it; the kicks are off again.
  */
-bool vu_ring_await(struct vu_ring *r, u16 left);
+bool vu_ring_await_past(struct vu_ring *r, u16 left);
+
+/* The same where none were left. */
+static inline bool vu_ring_await(struct vu_ring *r)
+{
+	return vu_ring_await_past(r, 0);
+}
 
 /* No kicks, please: we look by ourselves or have no need of chains. */
 void vu_ring_hush(struct vu_ring *r);
