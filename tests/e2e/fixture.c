@@ -236,7 +236,7 @@ static u64 counter(struct fix *f, const char *name)
 	u64 value = 0;
 	FILE *log = fopen(f->log, "r");
 
-	snprintf(key, sizeof(key), "reject %s=", name);
+	snprintf(key, sizeof(key), " %s=", name);
 	while (log && fgets(line, sizeof(line), log)) {
 		at = strstr(line, key);
 		if (at)

@@ -78,7 +78,7 @@ void fix_send(struct fix *f, struct vsp_hdr hdr);
 /* A connection opened by the guest to @port, where @listener listens; returns the host's end. */
 int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
 
-/* The daemon's counter of a reject reason becomes at least @least. */
+/* The daemon's counter of a reject reason, or another that it reports, becomes at least @least. */
 void fix_reject(struct fix *f, const char *name, u64 least);
 
 /* A field of /proc/PID/status; open descriptors of the daemon. */

@@ -168,6 +168,7 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 			       hdr->dst.port, g->conns);
 		return;
 	}
+	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
 	vsd_host_dial(s);
@@ -183,10 +184,14 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 		b->mixed = true;
 		flush_conn(g, b, s);
 	}
-	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? s->tail.len : 0)) {
+	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0)) {
 	case VSOCK_DELIVER:
 		assert(s);
-		collect(g, b, s, trim(&g->loop->iov[b->niov], niov, hdr->len), hdr->len);
+		niov = trim(&g->loop->iov[b->niov], niov, hdr->len);
+		if (s->seqpacket)
+			vsd_record_arrive(s, hdr, &g->loop->iov[b->niov], niov);
+		else
+			collect(g, b, s, niov, hdr->len);
 		break;
 	case VSOCK_SPAWN:
 		spawn(g, hdr);

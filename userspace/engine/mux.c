@@ -131,7 +131,7 @@ static bool wants_turn(struct vsock_conn *c)
 {
 	bool data = may_send_data(c);
 
-	if (data && !vsp_txc_space(&c->txc)) {
+	if (data && vsp_txc_space(&c->txc) < c->need) {
 		data = false;
 		if (!c->asked)
 			c->sends |= VSOCK_SEND_CREDIT_REQUEST;
@@ -315,6 +315,8 @@ static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 hos
 	c->type = type;
 	c->host_port = host_port;
 	c->guest_port = guest_port;
+	/* The length of the first message is not known yet. */
+	c->need = type == VSP_TYPE_SEQPACKET ? 0 : 1;
 	c->txc = vsp_txc_init(VSP_WINDOW_MAX);
 	c->rxc = vsp_rxc_init(m->params.window);
 	hash(m, c);
@@ -376,6 +378,12 @@ void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c)
 void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready)
 {
 	c->ready = ready;
+	reschedule(m, c);
+}
+
+void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+{
+	c->need = bytes;
 	reschedule(m, c);
 }
 
@@ -510,7 +518,7 @@ u32 vsock_conn_credit(const struct vsock_conn *c)
 	return vsp_txc_space(&c->txc);
 }
 
-struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len)
+struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len, u32 flags)
 {
 	u32 taken = vsp_txc_take(&c->txc, len);
 
@@ -518,5 +526,5 @@ struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len
 	vsp_txc_sent(&c->txc, taken);
 	c->sends &= (u8)~VSOCK_SEND_CREDIT_UPDATE;
 	vsp_sched_charge(&m->sched, &c->flow, len, wants_turn(c));
-	return header(m, c, VSP_OP_RW, 0, len);
+	return header(m, c, VSP_OP_RW, flags, len);
 }

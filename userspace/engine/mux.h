@@ -52,6 +52,7 @@ enum vsock_fact {
  * @txc: towards the guest
  * @rxc: from the guest
  * @timer: the deadline of its state
+ * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
  * @host_port: our end; @guest_port: the guest's
  * @type: enum vsp_type
  * @state: enum vsp_state, written in one function
@@ -73,6 +74,7 @@ struct vsock_conn {
 	struct vsp_txc txc;
 	struct vsp_rxc rxc;
 	struct vsock_timer timer;
+	u32 need;
 	u32 host_port;
 	u32 guest_port;
 	u16 type;
@@ -195,6 +197,9 @@ void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c);
 /* The driver has (or has not) bytes or the end of them for the guest. */
 void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready);
 
+/* What it has next goes to the guest in one piece of @bytes of credit, or 1: in any pieces. */
+void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);
+
 /* We will not send (VSP_SHUTDOWN_SEND) or not receive any more. */
 void vsock_mux_shut(struct vsock_mux *m, struct vsock_conn *c, u8 hints);
 
@@ -222,11 +227,11 @@ struct vsock_turn vsock_mux_next(const struct vsock_mux *m);
 /* The control packet of this turn; it counts as sent. */
 struct vsp_hdr vsock_mux_control(struct vsock_mux *m, struct vsock_turn turn);
 
-/* How many bytes of data may follow each other in this turn; at least 1. */
+/* How many bytes of data may follow each other in this turn; at least vsock_conn.need. */
 u32 vsock_conn_credit(const struct vsock_conn *c);
 
-/* The header of a data packet of @len bytes, which counts as sent. */
-struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len);
+/* The header of a data packet of @len bytes with @flags (VSP_SEQ_*), which counts as sent. */
+struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len, u32 flags);
 
 /* The next connection to which something happened, with its @facts; the driver clears them. NULL: no more. */
 struct vsock_conn *vsock_mux_news(struct vsock_mux *m);
