@@ -71,6 +71,7 @@ static bool take_buffer(struct vsd_guest *g, struct turn *t)
 							      .niov = (u16)p.niov,
 							      .room = p.bytes - VSP_HDR_LEN };
 			t->niov += p.niov;
+			g->mux.piece = p.bytes - VSP_HDR_LEN;
 			return true;
 		}
 		if (t->n) {
@@ -108,9 +109,10 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn *c, u32 most)
 {
 	u32 credit = vsock_conn_credit(c) < most ? vsock_conn_credit(c) : most;
+	u32 packets = most == UINT32_MAX ? vsock_conn_packets(c) : VSD_TURN_CHAINS;
 	s32 deficit = c->flow.deficit;
 
-	while (credit && deficit > 0 && t->n < VSD_TURN_CHAINS) {
+	while (credit && deficit > 0 && t->n < VSD_TURN_CHAINS && t->n < packets) {
 		struct buffer *b;
 		u32 len;
 
@@ -219,10 +221,8 @@ static bool may_begin(struct vsd_guest *g, struct vsd_conn *s, u32 len)
 		vsock_mux_abort(&g->mux, &s->c);
 		return false;
 	}
-	if (len <= vsock_conn_credit(&s->c))
-		return true;
 	vsock_mux_need(&g->mux, &s->c, len);
-	return false;
+	return vsock_mux_may_send(&g->mux, &s->c);
 }
 
 /* Read a message of @len bytes into the buffers of the turn, and what they cannot take into vsd_conn.rest. */

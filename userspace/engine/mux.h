@@ -19,12 +19,17 @@
 #include "kernel/proto/budget.h"
 #include "kernel/proto/conn.h"
 #include "kernel/proto/credit.h"
+#include "kernel/proto/meter.h"
 #include "kernel/proto/sched.h"
 
 enum {
 	/* Ports given to connections that the host opens: the hybrid protocol's range. */
 	VSOCK_PORT_FIRST = 1 << 30,
 	VSOCK_PORTS = 1 << 30,
+	/* A guest that holds too many packets unread is asked again after this, doubled each time up to 64 times. */
+	VSOCK_METER_RETRY_NS = 10000000,
+	VSOCK_METER_DOUBLINGS = 6,
+	VSOCK_PIECE_DEFAULT = 1024, /* payload of a receive buffer of the guest, before one was seen */
 };
 
 /* Control packets that a connection owes its peer, sent in this order. */
@@ -51,7 +56,8 @@ enum vsock_fact {
  * @next: chain of its bucket; @port_next: chain of its host port's bucket; @news_next: chain of connections with facts
  * @txc: towards the guest
  * @rxc: from the guest
- * @timer: the deadline of its state
+ * @meter: packets that the guest holds unread
+ * @timer: the deadline of its state; while established, when to ask for news of @meter
  * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
  * @host_port: our end; @guest_port: the guest's
  * @type: enum vsp_type
@@ -65,6 +71,8 @@ enum vsock_fact {
  * @in_news: it is in the chain of news
  * @ready: the driver has bytes, or the end, for the guest
  * @asked: credit was asked for since it last grew
+ * @midway: the guest has the beginning of a message
+ * @meter_tries: times that it was asked in vain
  */
 struct vsock_conn {
 	struct vsp_flow flow;
@@ -73,6 +81,7 @@ struct vsock_conn {
 	struct vsock_conn *news_next;
 	struct vsp_txc txc;
 	struct vsp_rxc rxc;
+	struct vsp_meter meter;
 	struct vsock_timer timer;
 	u32 need;
 	u32 host_port;
@@ -88,6 +97,8 @@ struct vsock_conn {
 	bool in_news;
 	bool ready;
 	bool asked;
+	bool midway;
+	u8 meter_tries;
 };
 
 /**
@@ -125,6 +136,7 @@ typedef void (*vsock_trace_fn)(const struct vsock_conn *c, enum vsp_state from, 
  * @timers: deadlines of all connections
  * @news: connections with facts, oldest first
  * @last_port: host port given out last
+ * @piece: payload of a receive buffer of the guest; the driver keeps it up to date
  * @rejects: refused packets by reason
  * @trace: see vsock_trace_fn
  */
@@ -145,6 +157,7 @@ struct vsock_mux {
 	struct vsock_conn *news;
 	struct vsock_conn **news_end;
 	u32 last_port;
+	u32 piece;
 	u64 rejects[NUM_VSP_REJECTS];
 	vsock_trace_fn trace;
 };
@@ -229,6 +242,12 @@ struct vsp_hdr vsock_mux_control(struct vsock_mux *m, struct vsock_turn turn);
 
 /* How many bytes of data may follow each other in this turn; at least vsock_conn.need. */
 u32 vsock_conn_credit(const struct vsock_conn *c);
+
+/* May what it has next be sent, as far as credit and the guest's patience with small packets go? */
+bool vsock_mux_may_send(const struct vsock_mux *m, const struct vsock_conn *c);
+
+/* How many packets of data may follow each other in this turn; at least 1. */
+u32 vsock_conn_packets(const struct vsock_conn *c);
 
 /* The header of a data packet of @len bytes with @flags (VSP_SEQ_*), which counts as sent. */
 struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len, u32 flags);
