@@ -6,17 +6,23 @@
  * listener that has requests waiting gets an inbox and a work item of its own, so one that is stuck stops only itself.
  */
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "vst.h"
 
 struct vst_inbox {
 	struct list_head node; /* in vst_link.inboxes */
-	struct work_struct work;
+	struct delayed_work work;
 	struct vst_link *link; /* a reference */
 	struct sock *sk;       /* the listener; a reference */
-	u32 first;
+	struct list_head requests;
 	u32 n;
-	struct vsp_hdr queue[VST_INBOX_MAX];
+};
+
+struct vst_request {
+	struct list_head node; /* in vst_inbox.requests */
+	struct vsp_hdr hdr;
+	bool waited; /* for the reply budget; counted once */
 };
 
 /* What keeps a request from being served, with the listener's lock held. */
@@ -75,48 +81,81 @@ static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_
 	return true;
 }
 
-/* Take the next request; an inbox that has none leaves the list and is this caller's to free. */
-static bool inbox_next(struct vst_inbox *inbox, struct vsp_hdr *hdr)
+/* Take the next request, the caller's to free. An inbox that has none leaves the list and is the caller's, too. */
+static struct vst_request *inbox_next(struct vst_inbox *inbox)
 {
 	struct vst_link *link = inbox->link;
-	bool got;
+	struct vst_request *req;
 
 	spin_lock(&link->inbox_lock);
-	got = inbox->n > 0;
-	if (got) {
-		*hdr = inbox->queue[inbox->first];
-		inbox->first = (inbox->first + 1) % VST_INBOX_MAX;
+	req = list_first_entry_or_null(&inbox->requests, struct vst_request, node);
+	if (req) {
+		list_del(&req->node);
 		inbox->n--;
+		link->n_requests--;
 	} else {
 		list_del(&inbox->node);
-		link->n_inboxes--;
 	}
 	spin_unlock(&link->inbox_lock);
-	return got;
+	return req;
+}
+
+static void put_back(struct vst_inbox *inbox, struct vst_request *req)
+{
+	spin_lock(&inbox->link->inbox_lock);
+	list_add(&req->node, &inbox->requests);
+	inbox->n++;
+	inbox->link->n_requests++;
+	spin_unlock(&inbox->link->inbox_lock);
+}
+
+/* Grant or refuse. False if it has to be refused and the reply budget is spent: every request is answered. */
+static bool serve(struct vst_inbox *inbox, struct vst_request *req)
+{
+	struct vst_link *link = inbox->link;
+	bool ok;
+
+	lock_sock(inbox->sk);
+	ok = accept_one(link, inbox->sk, &req->hdr);
+	release_sock(inbox->sk);
+	if (ok)
+		return true;
+	if (!vst_reply(link, &req->hdr)) {
+		if (!req->waited)
+			vst_link_reject(link, VSP_REJECT_REPLIES);
+		req->waited = true;
+		return false;
+	}
+	vst_link_reject(link, VSP_REJECT_BACKLOG);
+	return true;
+}
+
+static void end_inbox(struct vst_inbox *inbox)
+{
+	struct vst_side *side = inbox->link->side;
+
+	sock_put(inbox->sk);
+	vst_link_put(inbox->link);
+	kfree(inbox);
+	if (atomic_dec_and_test(&side->n_inboxes))
+		wake_up_var(&side->n_inboxes);
 }
 
 static void inbox_work(struct work_struct *work)
 {
-	struct vst_inbox *inbox = container_of(work, struct vst_inbox, work);
+	struct vst_inbox *inbox = container_of(work, struct vst_inbox, work.work);
 	struct vst_link *link = inbox->link;
-	struct vsp_hdr hdr;
-	bool ok;
+	struct vst_request *req;
 
-	while (inbox_next(inbox, &hdr)) {
-		/* Cancelled in the meantime. */
-		if (hdr.op != VSP_OP_REQUEST)
-			continue;
-		lock_sock(inbox->sk);
-		ok = accept_one(link, inbox->sk, &hdr);
-		release_sock(inbox->sk);
-		if (!ok) {
-			vst_link_reject(link, VSP_REJECT_BACKLOG);
-			vst_reply(link, &hdr);
+	while ((req = inbox_next(inbox))) {
+		if (!serve(inbox, req)) {
+			put_back(inbox, req);
+			queue_delayed_work(link->side->accept_wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
+			return;
 		}
+		kfree(req);
 	}
-	sock_put(inbox->sk);
-	vst_link_put(link);
-	kfree(inbox);
+	end_inbox(inbox);
 }
 
 static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk)
@@ -131,27 +170,34 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
 }
 
 /*
- * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in
- * the list its work is queued or running and will look for more, and once it is not the work has freed it.
+ * Takes over the reference to @sk. inbox_lock is held. The work is queued here, and again by itself: while an
+ * inbox is in the list its work is queued or running and will look for more, and once it is not the work has freed it.
  */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {
-	struct vst_inbox *inbox = NULL;
+	struct vst_inbox *inbox = kzalloc(sizeof(*inbox), GFP_ATOMIC | __GFP_NOWARN);
 
-	if (link->n_inboxes < VST_INBOXES_MAX)
-		inbox = kzalloc(sizeof(*inbox), GFP_ATOMIC | __GFP_NOWARN);
 	if (!inbox) {
 		sock_put(sk);
 		return NULL;
 	}
-	INIT_WORK(&inbox->work, inbox_work);
+	INIT_DELAYED_WORK(&inbox->work, inbox_work);
+	INIT_LIST_HEAD(&inbox->requests);
 	refcount_inc(&link->ref);
 	inbox->link = link;
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
-	link->n_inboxes++;
-	queue_work(link->side->accept_wq, &inbox->work);
+	atomic_inc(&link->side->n_inboxes);
+	queue_delayed_work(link->side->accept_wq, &inbox->work, 0);
 	return inbox;
+}
+
+/* A burst may be as long as the backlog, however busy the listener is; all bursts together are bounded, too. */
+static bool inbox_fits(const struct vst_link *link, const struct vst_inbox *inbox)
+{
+	u32 limit = max_t(u32, VST_INBOX_MIN, READ_ONCE(inbox->sk->sk_max_ack_backlog) + 1);
+
+	return inbox->n < limit && link->n_requests < VST_REQUESTS_MAX;
 }
 
 /**
@@ -160,12 +206,13 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
  * @sk: the listener; the reference is taken over
  * @hdr: the request
  *
- * Return: VSP_OK; or VSP_REJECT_BACKLOG, and the caller refuses. Does not sleep.
+ * Return: VSP_OK; or VSP_REJECT_BACKLOG, and the caller refuses. May sleep for memory.
  */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
 {
+	struct vst_request *req = kmalloc(sizeof(*req), GFP_NOIO | __GFP_NOWARN);
 	struct vst_inbox *inbox;
-	bool fits = false;
+	bool fits;
 
 	spin_lock(&link->inbox_lock);
 	inbox = find_inbox(link, sk);
@@ -173,29 +220,40 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 		sock_put(sk);
 	else
 		inbox = new_inbox(link, sk);
-	fits = inbox && inbox->n < VST_INBOX_MAX;
+	fits = req && inbox && inbox_fits(link, inbox);
 	if (fits) {
-		inbox->queue[(inbox->first + inbox->n) % VST_INBOX_MAX] = *hdr;
+		req->hdr = *hdr;
+		req->waited = false;
+		list_add_tail(&req->node, &inbox->requests);
 		inbox->n++;
+		link->n_requests++;
 	}
 	spin_unlock(&link->inbox_lock);
+	if (!fits)
+		kfree(req);
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
+}
+
+static bool asks_for(const struct vsp_hdr *req, const struct vsp_hdr *hdr)
+{
+	return vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) && req->type == hdr->type;
 }
 
 /* The peer gave up, perhaps before its request was served. */
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 {
+	struct vst_request *req, *next;
 	struct vst_inbox *inbox;
-	struct vsp_hdr *req;
-	u32 i;
 
 	spin_lock(&link->inbox_lock);
 	list_for_each_entry(inbox, &link->inboxes, node) {
-		for (i = 0; i < inbox->n; i++) {
-			req = &inbox->queue[(inbox->first + i) % VST_INBOX_MAX];
-			if (vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) &&
-			    req->type == hdr->type)
-				req->op = VSP_OP_INVALID;
+		list_for_each_entry_safe(req, next, &inbox->requests, node) {
+			if (!asks_for(&req->hdr, hdr))
+				continue;
+			list_del(&req->node);
+			inbox->n--;
+			link->n_requests--;
+			kfree(req);
 		}
 	}
 	spin_unlock(&link->inbox_lock);
