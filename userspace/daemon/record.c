@@ -6,6 +6,9 @@
  * packets is put together in vsd_conn.part first; what a full socket did not take waits in vsd_conn.tail, each message
  * behind its length. Credit returns when the socket has the whole message, so credit bounds both.
  *
+ * The beginning of a message is never read for itself, so nothing would announce room for its end: as long as one waits
+ * the guest always hears of room for another packet.
+ *
  * AF_UNIX knows no MSG_EOR, and takes no message larger than its send buffer: such a one ends the connection with a
  * reset, and is counted.
  */
@@ -113,8 +116,11 @@ void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iov
 	case VSP_RECORD_PART:
 		if (!add(&s->part, iov, niov))
 			out_of_memory(s);
+		else
+			vsock_mux_lowat(&g->mux, &s->c, vsd_conn_unread(s) + VSP_MAX_PAYLOAD);
 		return;
 	case VSP_RECORD_END:
+		s->c.lowat = 1;
 		break;
 	}
 	if (!s->part.len) {

@@ -138,7 +138,10 @@ bool vsock_mux_may_send(const struct vsock_mux *m, const struct vsock_conn *c)
 	return vsp_txc_space(&c->txc) >= c->need && !metered(m, c);
 }
 
-/* The guest answers at once, whether anything was read or not: so it is asked again after a while. */
+/*
+ * The guest answers at once, whether anything was read or not, and may say nothing when there is room for a message but
+ * not less than it deems worth telling: so it is asked again after a while.
+ */
 static void ask_again_later(struct vsock_mux *m, struct vsock_conn *c)
 {
 	u32 doublings = c->meter_tries < VSOCK_METER_DOUBLINGS ? c->meter_tries : VSOCK_METER_DOUBLINGS;
@@ -158,7 +161,7 @@ static bool wants_turn(struct vsock_mux *m, struct vsock_conn *c)
 			c->sends |= VSOCK_SEND_CREDIT_REQUEST;
 		c->asked = true;
 	}
-	if (waits && metered(m, c))
+	if (waits && (c->need > 1 || metered(m, c)))
 		ask_again_later(m, c);
 	return c->sends || (data && !waits);
 }
@@ -343,6 +346,7 @@ static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 hos
 	c->type = type;
 	c->host_port = host_port;
 	c->guest_port = guest_port;
+	c->lowat = 1;
 	/* The length of the first message is not known yet. */
 	c->need = type == VSP_TYPE_SEQPACKET ? 0 : 1;
 	c->txc = vsp_txc_init(VSP_WINDOW_MAX);
@@ -387,14 +391,25 @@ bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 
 	return false;
 }
 
-void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+static void announce_room(struct vsock_mux *m, struct vsock_conn *c)
 {
-	vsp_rxc_consume(&c->rxc, bytes);
 	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) ||
-	    !vsp_rxc_update_due(&c->rxc, 1, c->txc.peer_buf_alloc))
+	    !vsp_rxc_update_due(&c->rxc, c->lowat, c->txc.peer_buf_alloc))
 		return;
 	c->sends |= VSOCK_SEND_CREDIT_UPDATE;
 	reschedule(m, c);
+}
+
+void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+{
+	vsp_rxc_consume(&c->rxc, bytes);
+	announce_room(m, c);
+}
+
+void vsock_mux_lowat(struct vsock_mux *m, struct vsock_conn *c, u32 lowat)
+{
+	c->lowat = lowat;
+	announce_room(m, c);
 }
 
 void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c)

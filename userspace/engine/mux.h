@@ -57,8 +57,9 @@ enum vsock_fact {
  * @txc: towards the guest
  * @rxc: from the guest
  * @meter: packets that the guest holds unread
- * @timer: the deadline of its state; while established, when to ask for news of @meter
+ * @timer: the deadline of its state; while established, when to ask for credit again
  * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
+ * @lowat: the reader can do nothing with fewer bytes than this, at least 1
  * @host_port: our end; @guest_port: the guest's
  * @type: enum vsp_type
  * @state: enum vsp_state, written in one function
@@ -84,6 +85,7 @@ struct vsock_conn {
 	struct vsp_meter meter;
 	struct vsock_timer timer;
 	u32 need;
+	u32 lowat;
 	u32 host_port;
 	u32 guest_port;
 	u16 type;
@@ -212,6 +214,9 @@ void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready);
 
 /* What it has next goes to the guest in one piece of @bytes of credit, or 1: in any pieces. */
 void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);
+
+/* The reader can do nothing before @lowat bytes are there, or 1: tell the guest of room that it does not know of. */
+void vsock_mux_lowat(struct vsock_mux *m, struct vsock_conn *c, u32 lowat);
 
 /* We will not send (VSP_SHUTDOWN_SEND) or not receive any more. */
 void vsock_mux_shut(struct vsock_mux *m, struct vsock_conn *c, u8 hints);
