@@ -23,7 +23,9 @@ has() { grep -q "^$1" "$2" 2>/dev/null; }
 children() { set -- /proc/"$(cat /run/serve.pid)"/task/*; echo $(($# - 1)); }
 children_are() { [ "$(children)" -eq "$1" ]; }
 # LINKS, or fewer live objects than that
-counts() { echo "$(cat $params/live_flows) $(cat $params/live_pkts) $(cat $params/live_segs) $(cat $params/live_links)"; }
+counts() {
+    for kind in flows pkts segs links; do printf '%s ' "$(cat $params/live_$kind)"; done
+}
 counts_are() { [ "$(counts)" = "0 0 0 $1" ]; }
 ended() { [ ! -d /proc/"$1" ] || grep -q '^State:.[ZX]' /proc/"$1"/status 2>/dev/null; }
 
@@ -69,7 +71,10 @@ busy() {
 rmmod_works() {
     tries=$(($(uptime_ms) + 3000))
     until rmmod vmw_vsock_virtio_transport 2>/run/rmmod.err; do
-        [ "$(uptime_ms)" -lt $tries ] || { wrong "rmmod after the last close: $(cat /run/rmmod.err) $(counts)"; return; }
+        [ "$(uptime_ms)" -lt $tries ] || {
+            wrong "rmmod after the last close: $(cat /run/rmmod.err) $(counts)"
+            return
+        }
         usleep 10000
     done
 }
