@@ -23,9 +23,7 @@ has() { grep -q "^$1" "$2" 2>/dev/null; }
 children() { set -- /proc/"$(cat /run/serve.pid)"/task/*; echo $(($# - 1)); }
 children_are() { [ "$(children)" -eq "$1" ]; }
 # LINKS, or fewer live objects than that
-counts() {
-    for kind in flows pkts segs links; do printf '%s ' "$(cat $params/live_$kind)"; done
-}
+counts() { echo $(cd $params && cat live_flows live_pkts live_segs live_links); }
 counts_are() { [ "$(counts)" = "0 0 0 $1" ]; }
 ended() { [ ! -d /proc/"$1" ] || grep -q '^State:.[ZX]' /proc/"$1"/status 2>/dev/null; }
 
