@@ -18,11 +18,11 @@ until_ok() {
     done
 }
 
-device() { for dev in $driver/virtio*; do [ -e "$dev" ] && echo "${dev##*/}"; done; }
+device() { for dev in "$driver"/virtio*; do [ -e "$dev" ] && echo "${dev##*/}"; done; }
 has() { grep -q "^$1" "$2" 2>/dev/null; }
 children() { set -- /proc/"$(cat /run/serve.pid)"/task/*; echo $(($# - 1)); }
 children_are() { [ "$(children)" -eq "$1" ]; }
-counts() { echo "$(cat $params/live_flows) $(cat $params/live_pkts) $(cat $params/live_segs) $(cat $params/live_links)"; }
+counts() { for what in flows pkts segs links; do cat $params/live_$what; done | xargs echo; }
 counts_are() { [ "$(counts)" = "0 0 0 $1" ]; }
 ended() { [ ! -d /proc/"$1" ] || grep -q '^State:.[ZX]' /proc/"$1"/status 2>/dev/null; }
 
@@ -44,7 +44,7 @@ load() {
 # told [load]: everybody, or the load alone, has ended; say how and when.
 told() {
     until_ok 10000 has "done" /run/load.out || wrong "still blocked after 10 s; ended: $(cat /run/load.out)"
-    [ "$1" = load ] || until_ok 10000 children_are 0 || wrong "$(children) accepted connections still block after 10 s"
+    [ "$1" = load ] || until_ok 10000 children_are 0 || wrong "$(children) accepted ones still block after 10 s"
     sed -n 's/^\([a-z-]* [A-Za-z]* [0-9]*\)$/ended \1/p' /run/load.out /run/serve.out
 }
 
@@ -83,14 +83,17 @@ bind() {
 
 busy() {
     message=$(rmmod vmw_vsock_virtio_transport 2>&1) && wrong "rmmod worked under load"
-    case $message in *"in use"* | *busy* | *"temporarily unavailable"*) ;; *) wrong "rmmod says: $message" ;; esac
+    case $message in
+        *"in use"* | *busy* | *"temporarily unavailable"*) ;;
+        *) wrong "rmmod says: $message" ;;
+    esac
 }
 
-# rmmod_works MS: within that time. A peer that reads nothing does not confirm a close: that takes the close timer's 8 s.
+# rmmod_works MS: within that time. A peer that reads nothing confirms no close: that takes the close timer's 8 s.
 rmmod_works() {
     tries=$(($(uptime_ms) + $1))
     until rmmod vmw_vsock_virtio_transport 2>/run/rmmod.err; do
-        [ "$(uptime_ms)" -lt $tries ] || { wrong "rmmod after the last close: $(cat /run/rmmod.err) $(counts)"; return; }
+        [ "$(uptime_ms)" -lt $tries ] || { wrong "after the last close: $(cat /run/rmmod.err) $(counts)"; return; }
         usleep 10000
     done
 }
