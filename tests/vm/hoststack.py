@@ -63,10 +63,9 @@ class Host:
 
     def start(self):
         argv = [VSOCKD, "--guest-cid", "3", "--socket", self.device, "--uds-path", self.hybrid, *self.options]
-        self.device.unlink(missing_ok=True)
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_for(lambda: self.device.exists() or not self.alive(), 10, "vsockd")
+        wait_for(lambda: "front-end at" in self.log.read_text() or not self.alive(), 10, "vsockd")
         if not self.alive():
             raise Failure(f"vsockd ended at once:\n{self.log.read_text()}")
         return self
@@ -79,6 +78,14 @@ class Host:
         self.process.kill()
         self.process.wait()
         self.generation += 1
+
+    def plug(self, vm):
+        """A chardev to the vsockd that runs now, in place of the old one, and the device behind it."""
+        vm.qmp.command("chardev-remove", id="vsock-char")
+        address = {"type": "unix", "data": {"path": str(self.device)}}
+        vm.qmp.command("chardev-add", id="vsock-char",
+                       backend={"type": "socket", "data": {"addr": address, "server": False}})
+        vm.plug_vsock()
 
     def dial(self, port, timeout=30):
         """A connection to a port of the guest, or ConnectionError."""
@@ -153,6 +160,10 @@ class Service:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
+        self.drop()
+
+    def drop(self):
+        """End every connection."""
         for sock in list(self.open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)

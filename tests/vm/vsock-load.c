@@ -250,7 +250,7 @@ static void close_all(void)
 static _Noreturn void run(void)
 {
 	struct timespec tick = { .tv_nsec = TICK_NS };
-	bool said_ready = false, said_done = false;
+	bool said_ready = false, said_done = false, interrupting = false;
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -262,8 +262,12 @@ static _Noreturn void run(void)
 	for (;;) {
 		int sig = sigtimedwait(&set, NULL, &tick);
 
-		for (int i = 0; sig == SIGUSR1 && i < WORKERS; i++)
-			pthread_kill(workers[i].thread, SIGINT);
+		/* Again and again: an interrupted send() that has sent something is a success. */
+		interrupting |= sig == SIGUSR1;
+		for (int i = 0; interrupting && i < WORKERS; i++) {
+			if (!workers[i].over)
+				pthread_kill(workers[i].thread, SIGINT);
+		}
 		if (sig == SIGUSR2)
 			close_all();
 		if (all(true))
