@@ -6,6 +6,7 @@
  * socket that connects again gets a new flow.
  */
 #include <linux/jhash.h>
+#include <linux/wait_bit.h>
 
 #include "vst.h"
 
@@ -38,6 +39,8 @@ int vst_side_init(struct vst_side *side)
 /* The transport is unregistered, so no socket, and no flow in the table, is left. */
 void vst_side_exit(struct vst_side *side)
 {
+	/* An inbox may be waiting for its timer, which destroying the queue would not wait for. */
+	wait_var_event(&side->n_inboxes, !atomic_read(&side->n_inboxes));
 	destroy_workqueue(side->accept_wq);
 	rhashtable_destroy(&side->flows);
 }

@@ -6,12 +6,13 @@
  * listener that has requests waiting gets an inbox and a work item of its own, so one that is stuck stops only itself.
  */
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
 #include "vst.h"
 
 struct vst_inbox {
 	struct list_head node; /* in vst_link.inboxes */
-	struct work_struct work;
+	struct delayed_work work;
 	struct vst_link *link; /* a reference */
 	struct sock *sk;       /* the listener; a reference */
 	struct list_head requests;
@@ -21,6 +22,7 @@ struct vst_inbox {
 struct vst_request {
 	struct list_head node; /* in vst_inbox.requests */
 	struct vsp_hdr hdr;
+	bool waited; /* for the reply budget; counted once */
 };
 
 /* What keeps a request from being served, with the listener's lock held. */
@@ -98,26 +100,62 @@ static struct vst_request *inbox_next(struct vst_inbox *inbox)
 	return req;
 }
 
-static void inbox_work(struct work_struct *work)
+static void put_back(struct vst_inbox *inbox, struct vst_request *req)
 {
-	struct vst_inbox *inbox = container_of(work, struct vst_inbox, work);
+	spin_lock(&inbox->link->inbox_lock);
+	list_add(&req->node, &inbox->requests);
+	inbox->n++;
+	inbox->link->n_requests++;
+	spin_unlock(&inbox->link->inbox_lock);
+}
+
+/* Grant or refuse. False if it has to be refused and the reply budget is spent: every request is answered. */
+static bool serve(struct vst_inbox *inbox, struct vst_request *req)
+{
 	struct vst_link *link = inbox->link;
-	struct vst_request *req;
 	bool ok;
 
+	lock_sock(inbox->sk);
+	ok = accept_one(link, inbox->sk, &req->hdr);
+	release_sock(inbox->sk);
+	if (ok)
+		return true;
+	if (!vst_reply(link, &req->hdr)) {
+		if (!req->waited)
+			vst_link_reject(link, VSP_REJECT_REPLIES);
+		req->waited = true;
+		return false;
+	}
+	vst_link_reject(link, VSP_REJECT_BACKLOG);
+	return true;
+}
+
+static void end_inbox(struct vst_inbox *inbox)
+{
+	struct vst_side *side = inbox->link->side;
+
+	sock_put(inbox->sk);
+	vst_link_put(inbox->link);
+	kfree(inbox);
+	if (atomic_dec_and_test(&side->n_inboxes))
+		wake_up_var(&side->n_inboxes);
+}
+
+static void inbox_work(struct work_struct *work)
+{
+	struct vst_inbox *inbox = container_of(work, struct vst_inbox, work.work);
+	struct vst_link *link = inbox->link;
+	struct vst_request *req;
+
 	while ((req = inbox_next(inbox))) {
-		lock_sock(inbox->sk);
-		ok = accept_one(link, inbox->sk, &req->hdr);
-		release_sock(inbox->sk);
-		if (!ok) {
-			vst_link_reject(link, VSP_REJECT_BACKLOG);
-			vst_reply(link, &req->hdr);
+		if (!serve(inbox, req)) {
+			put_back(inbox, req);
+			queue_delayed_work(link->side->accept_wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
+			return;
 		}
 		kfree(req);
 	}
-	sock_put(inbox->sk);
-	vst_link_put(link);
-	kfree(inbox);
+	end_inbox(inbox);
 }
 
 static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk)
@@ -132,8 +170,8 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
 }
 
 /*
- * Takes over the reference to @sk. inbox_lock is held. The work is queued here and never again: while an inbox is in
- * the list its work is queued or running and will look for more, and once it is not the work has freed it.
+ * Takes over the reference to @sk. inbox_lock is held. The work is queued here, and again by itself: while an
+ * inbox is in the list its work is queued or running and will look for more, and once it is not the work has freed it.
  */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {
@@ -143,13 +181,14 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 		sock_put(sk);
 		return NULL;
 	}
-	INIT_WORK(&inbox->work, inbox_work);
+	INIT_DELAYED_WORK(&inbox->work, inbox_work);
 	INIT_LIST_HEAD(&inbox->requests);
 	refcount_inc(&link->ref);
 	inbox->link = link;
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
-	queue_work(link->side->accept_wq, &inbox->work);
+	atomic_inc(&link->side->n_inboxes);
+	queue_delayed_work(link->side->accept_wq, &inbox->work, 0);
 	return inbox;
 }
 
@@ -184,6 +223,7 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	fits = req && inbox && inbox_fits(link, inbox);
 	if (fits) {
 		req->hdr = *hdr;
+		req->waited = false;
 		list_add_tail(&req->node, &inbox->requests);
 		inbox->n++;
 		link->n_requests++;

@@ -342,6 +342,6 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 	if (d.why == VSP_OK)
 		return;
 	vst_link_reject(link, d.why);
-	if (vsp_wants_rst(d.why, &d.hdr))
-		vst_reply(link, &d.hdr);
+	if (vsp_wants_rst(d.why, &d.hdr) && !vst_reply(link, &d.hdr))
+		vst_link_reject(link, VSP_REJECT_REPLIES);
 }

@@ -145,24 +145,26 @@ void vst_pkts_free(struct list_head *done)
  * @link: the device
  * @to: the packet
  *
- * Never an answer to a reset. Called by the receive worker, which checked vst_rx_ready() before it took the packet; the
- * accept worker has no such promise and may find the budget spent: then the peer's own timer has to do.
+ * Never an answer to a reset. The receive worker checked vst_rx_ready() before it took the packet and finds room,
+ * unless the accept worker was faster.
+ *
+ * Return: false if the budget is spent. A link that is down has nobody to answer.
  */
-void vst_reply(struct vst_link *link, const struct vsp_hdr *to)
+bool vst_reply(struct vst_link *link, const struct vsp_hdr *to)
 {
-	bool taken;
+	bool taken, up;
 
 	if (to->op == VSP_OP_RST)
-		return;
+		return true;
 	spin_lock(&link->tx_lock);
-	taken = link->up && vsp_budget_take(&link->budget);
+	up = link->up;
+	taken = up && vsp_budget_take(&link->budget);
 	if (taken)
 		link->replies[(link->reply_head + link->budget.used - 1) % VSP_REPLIES_DEFAULT] = vsp_rst_for(to);
 	spin_unlock(&link->tx_lock);
 	if (taken)
 		link->ops->pump(link);
-	else
-		vst_link_reject(link, VSP_REJECT_REPLIES);
+	return taken || !up;
 }
 
 static void wake_flow(struct vst_flow *flow)

@@ -33,6 +33,7 @@
 enum {
 	VST_INBOX_MIN = 64,	     /* requests that may wait for a listener's lock, or its backlog if that is more */
 	VST_REQUESTS_MAX = 8192,     /* the same for all listeners of a link */
+	VST_REFUSE_RETRY_MS = 10,    /* until a refusal that found the reply budget spent is tried again */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
 	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
@@ -209,6 +210,7 @@ struct vst_side {
 	struct vsock_transport ops;
 	struct rhashtable flows;
 	struct workqueue_struct *accept_wq;
+	atomic_t n_inboxes; /* listeners with requests waiting, of all links */
 	/* The link that leads to @remote_cid, with a reference, or NULL: no device there. Must not sleep. */
 	struct vst_link *(*route)(u32 remote_cid);
 };
@@ -338,7 +340,7 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out);
 bool vst_link_waiting(const struct vst_link *link);
 void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done);
 void vst_pkts_free(struct list_head *done);
-void vst_reply(struct vst_link *link, const struct vsp_hdr *to);
+bool vst_reply(struct vst_link *link, const struct vsp_hdr *to);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt);
 void vst_tx_end(struct vst_flow *flow, bool rst);
