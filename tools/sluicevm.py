@@ -43,7 +43,7 @@ COMPLAINTS = [
     r"sluice-init: failed",
 ]
 # Known noise of stock kernels under emulation, no matter what runs in them.
-HARMLESS = [r"\bRAS\b.*WARNING", r"lockdep is turned off"]
+HARMLESS = [r"\bRAS\b.*WARNING", r"lockdep is turned off", r"RCU lockdep checking is enabled"]
 
 # What every module tree contains, as far as the kernel has it; only some of it is loaded at boot.
 MODULES = [

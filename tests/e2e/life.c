@@ -87,7 +87,7 @@ static void full_shutdown_is_confirmed(void)
 	fix_expect(&f, VSP_OP_RST);
 	CHECK(read(fd, &c, 1) == 0);
 	/* The address can be used again at once. */
-	fd = fix_open(&f, l, 1000, 50);
+	fix_open(&f, l, 1000, 50);
 	fix_end(&f);
 }
 
