@@ -145,6 +145,24 @@ static bool excuse(int error, const char *what)
 	return false;
 }
 
+/*
+ * Whether this thread's allocations may fail. Not while it makes a thread or a process: the kernel prints a trace where
+ * it has no memory for a stack.
+ */
+static void fail_allocations(bool on)
+{
+	int fd;
+
+	if (!fail)
+		return;
+	do {
+		fd = open("/proc/thread-self/make-it-fail", O_WRONLY | O_CLOEXEC);
+	} while (fd < 0 && errno == ENOMEM);
+	if (fd < 0 || write(fd, on ? "1" : "0", 1) != 1)
+		complain("cannot make allocations fail: %s", strerror(errno));
+	close(fd);
+}
+
 static struct sockaddr_vm address(unsigned cid, unsigned port)
 {
 	return (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
@@ -480,13 +498,16 @@ static void pull_rug(struct worker *w)
 				 .shut = rnd(w, 2) };
 	bool reading = rnd(w, 2);
 	pthread_t thread;
-	int rounds = 20;
+	int rounds = 20, error;
 
 	if (closer.fd < 0 || closer.nothing < 0)
 		goto out;
 	setsockopt(closer.fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	setsockopt(closer.fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	if (pthread_create(&thread, NULL, close_soon, &closer))
+	fail_allocations(false);
+	error = pthread_create(&thread, NULL, close_soon, &closer);
+	fail_allocations(true);
+	if (error)
 		goto out;
 	while (rounds--) {
 		if (reading)
@@ -571,8 +592,11 @@ out:
 /* A process that dies in the middle. */
 static void kill_child(struct worker *w)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	fail_allocations(false);
+	pid = fork();
+	fail_allocations(true);
 	if (pid == 0) {
 		signal(SIGUSR1, SIG_IGN);
 		alarm(STALL_SECONDS * 2);
@@ -647,21 +671,11 @@ static const struct scenario *some_scenario(struct worker *w)
 	}
 }
 
-static void fail_allocations(void)
-{
-	int fd = open("/proc/thread-self/make-it-fail", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, "1", 1) != 1)
-		complain("cannot make allocations fail: %s", strerror(errno));
-	close(fd);
-}
-
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 
-	if (fail)
-		fail_allocations();
+	fail_allocations(true);
 	while (!atomic_load(&over)) {
 		const struct scenario *s = some_scenario(w);
 
