@@ -180,7 +180,7 @@ def header(path, word):
 
 def script_cases(ring):
     for path in sorted((ROOT / "tests" / ring).glob("*")):
-        if not path.is_file() or not os.access(path, os.X_OK) or path.suffix in (".c", ".h", ".py") or path.name.endswith(".guest.sh"):
+        if not path.is_file() or not os.access(path, os.X_OK) or path.name.endswith((".c", ".h", ".py", ".guest.sh")):
             continue
         timeout = float((header(path, "timeout") or [DEFAULT_TIMEOUT])[0])
         case = Case(ring, path.name, [str(path)], ROOT, timeout, {}, RINGS[ring].modules)
