@@ -18,7 +18,7 @@ static const struct rhashtable_params flow_params = {
 };
 
 /**
- * vst_side_init - prepare a transport's table and its worker for incoming requests
+ * vst_side_init - prepare a transport's table and its workers
  * @side: zeroed memory, but for what its module sets afterwards
  *
  * Return: 0 or -ENOMEM. May sleep.
@@ -27,12 +27,12 @@ int vst_side_init(struct vst_side *side)
 {
 	int err;
 
-	side->accept_wq = alloc_workqueue("vst_accept", WQ_UNBOUND, 0);
-	if (!side->accept_wq)
+	side->wq = alloc_workqueue("vst", WQ_UNBOUND, 0);
+	if (!side->wq)
 		return -ENOMEM;
 	err = rhashtable_init(&side->flows, &flow_params);
 	if (err)
-		destroy_workqueue(side->accept_wq);
+		destroy_workqueue(side->wq);
 	return err;
 }
 
@@ -41,7 +41,8 @@ void vst_side_exit(struct vst_side *side)
 {
 	/* An inbox may be waiting for its timer, which destroying the queue would not wait for. */
 	wait_var_event(&side->n_inboxes, !atomic_read(&side->n_inboxes));
-	destroy_workqueue(side->accept_wq);
+	/* Waits for a close_timeout() that dropped the last socket and has yet to return. */
+	destroy_workqueue(side->wq);
 	rhashtable_destroy(&side->flows);
 }
 
@@ -50,7 +51,7 @@ static void close_timeout(struct work_struct *work)
 	struct vst_flow *flow = container_of(work, struct vst_flow, close_timer.work);
 	struct sock *sk = flow->sk;
 
-	/* The reference that arming the timer took keeps @sk, and through it @flow, alive. */
+	/* The reference that arming the timer took keeps @sk, and through it @flow, alive; its end may unload us. */
 	lock_sock(sk);
 	if (flow->close_armed) {
 		flow->close_armed = false;
@@ -164,6 +165,19 @@ void vst_flow_forget(struct vst_flow *flow)
 	spin_unlock(&link->flows_lock);
 	if (was_in)
 		vst_flow_put(flow);
+}
+
+/* The flow of a socket whose lock the caller does not hold, with a reference, or NULL: it may be parting. */
+struct vst_flow *vst_flow_of_unlocked(const struct vsock_sock *vsk)
+{
+	struct vst_flow *flow;
+
+	rcu_read_lock();
+	flow = READ_ONCE(vsk->trans);
+	if (flow && !refcount_inc_not_zero(&flow->ref))
+		flow = NULL;
+	rcu_read_unlock();
+	return flow;
 }
 
 /* The flow with this address, with a reference, or NULL. */

@@ -150,7 +150,7 @@ static void inbox_work(struct work_struct *work)
 	while ((req = inbox_next(inbox))) {
 		if (!serve(inbox, req)) {
 			put_back(inbox, req);
-			queue_delayed_work(link->side->accept_wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
+			queue_delayed_work(link->side->wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
 			return;
 		}
 		kfree(req);
@@ -170,17 +170,16 @@ static struct vst_inbox *find_inbox(struct vst_link *link, const struct sock *sk
 }
 
 /*
- * Takes over the reference to @sk. inbox_lock is held. The work is queued here, and again by itself: while an
- * inbox is in the list its work is queued or running and will look for more, and once it is not the work has freed it.
+ * Takes over the reference to @sk, unless there is no memory. inbox_lock is held. The work is queued here, and again by
+ * itself: while an inbox is in the list its work is queued or running and will look for more, and once it is not the
+ * work has freed it.
  */
 static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 {
 	struct vst_inbox *inbox = kzalloc(sizeof(*inbox), GFP_ATOMIC | __GFP_NOWARN);
 
-	if (!inbox) {
-		sock_put(sk);
+	if (!inbox)
 		return NULL;
-	}
 	INIT_DELAYED_WORK(&inbox->work, inbox_work);
 	INIT_LIST_HEAD(&inbox->requests);
 	refcount_inc(&link->ref);
@@ -188,7 +187,7 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
 	atomic_inc(&link->side->n_inboxes);
-	queue_delayed_work(link->side->accept_wq, &inbox->work, 0);
+	queue_delayed_work(link->side->wq, &inbox->work, 0);
 	return inbox;
 }
 
@@ -212,14 +211,14 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 {
 	struct vst_request *req = kmalloc(sizeof(*req), GFP_NOIO | __GFP_NOWARN);
 	struct vst_inbox *inbox;
-	bool fits;
+	bool fits, kept = false;
 
 	spin_lock(&link->inbox_lock);
 	inbox = find_inbox(link, sk);
-	if (inbox)
-		sock_put(sk);
-	else
+	if (!inbox) {
 		inbox = new_inbox(link, sk);
+		kept = inbox;
+	}
 	fits = req && inbox && inbox_fits(link, inbox);
 	if (fits) {
 		req->hdr = *hdr;
@@ -229,6 +228,9 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 		link->n_requests++;
 	}
 	spin_unlock(&link->inbox_lock);
+	/* Not under the lock: a listener that was closed meanwhile may end here. */
+	if (!kept)
+		sock_put(sk);
 	if (!fits)
 		kfree(req);
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;

@@ -52,7 +52,7 @@ static void start_close_timer(struct vst_flow *flow, struct sock *sk)
 {
 	sock_hold(sk);
 	flow->close_armed = true;
-	schedule_delayed_work(&flow->close_timer, msecs_to_jiffies(VST_CLOSE_TIMEOUT_MS));
+	queue_delayed_work(flow->side->wq, &flow->close_timer, msecs_to_jiffies(VST_CLOSE_TIMEOUT_MS));
 }
 
 static void stop_close_timer(struct vst_flow *flow, struct sock *sk)
@@ -268,7 +268,7 @@ static void adopt(struct vst_flow *flow, struct sock *sk)
 {
 	flow->core_backlog_rcv = sk->sk_backlog_rcv;
 	flow->sk = sk;
-	vsock_sk(sk)->trans = flow;
+	WRITE_ONCE(vsock_sk(sk)->trans, flow);
 	sk->sk_backlog_rcv = backlog_rcv;
 }
 
@@ -283,7 +283,7 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 		vst_tx_end(flow, flow->state != VSP_CLOSED);
 	vst_flow_forget(flow);
 	/* In this order: vst_ring_bell() looks at trans under the lock that purge_bell() takes. */
-	vsock_sk(sk)->trans = NULL;
+	WRITE_ONCE(vsock_sk(sk)->trans, NULL);
 	purge_bell(flow, sk);
 	sk->sk_backlog_rcv = flow->core_backlog_rcv;
 	WARN_ON_ONCE(flow->close_armed);
@@ -586,27 +586,18 @@ static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)
 /* Bytes that go into one skb: an atomic allocation of this size may still be expected to succeed. */
 enum { READ_SKB_MAX = 16384 };
 
-/*
- * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock. While a reader copies, the
- * reader calls sk_data_ready() again when it is done.
- */
-static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor)
+/* Take up to READ_SKB_MAX bytes into @skb. Returns 0, or -EAGAIN if there are none or a reader is copying them. */
+static int fill_skb(struct vst_flow *flow, struct sk_buff *skb)
 {
-	struct vst_flow *flow = flow_of(vsk);
-	struct sk_buff *skb;
 	struct vst_seg *seg;
 	bool due;
 	u32 n;
 
-	skb = alloc_skb(READ_SKB_MAX, GFP_ATOMIC);
-	if (!skb)
-		return -ENOMEM;
 	spin_lock(&flow->lock);
 	seg = list_first_entry_or_null(&flow->rx, struct vst_seg, node);
 	if (!seg || flow->rx_busy) {
 		flow->rx_missed = flow->rx_busy;
 		spin_unlock(&flow->lock);
-		kfree_skb(skb);
 		return -EAGAIN;
 	}
 	n = min_t(u32, seg->len - seg->off, READ_SKB_MAX);
@@ -624,7 +615,28 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 		vst_seg_free(seg);
 	if (due)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
-	return recv_actor(sk_vsock(vsk), skb);
+	return 0;
+}
+
+/*
+ * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock. While a reader copies, the
+ * reader calls sk_data_ready() again when it is done.
+ */
+static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor)
+{
+	struct vst_flow *flow = vst_flow_of_unlocked(vsk);
+	struct sk_buff *skb;
+	int err = -EAGAIN;
+
+	if (!flow)
+		return err;
+	skb = alloc_skb(READ_SKB_MAX, GFP_ATOMIC);
+	err = skb ? fill_skb(flow, skb) : -ENOMEM;
+	vst_flow_put(flow);
+	if (!err)
+		return recv_actor(sk_vsock(vsk), skb);
+	kfree_skb(skb);
+	return err;
 }
 #endif
 
@@ -774,19 +786,23 @@ static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
 }
 
 #ifdef VST_HAVE_UNSENT_BYTES
-/* SIOCOUTQ: bytes that the device has not taken. Without the socket's lock on some kernels: nothing here needs it. */
+/* SIOCOUTQ: bytes that the device has not taken. Some kernels call it without the socket's lock. */
 static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 {
-	struct vst_flow *flow = flow_of(vsk);
-	ssize_t bytes;
+	struct vst_flow *flow = vst_flow_of_unlocked(vsk);
+	ssize_t bytes = 0;
 
-	if (!flow || !flow->link)
+	if (!flow)
 		return 0;
-	flow->link->ops->reap(flow->link);
-	spin_lock(&flow->lock);
-	bytes = vsp_txc_unsent(&flow->txc);
-	spin_unlock(&flow->lock);
-	return bytes + READ_ONCE(flow->in_ring);
+	if (flow->link) {
+		flow->link->ops->reap(flow->link);
+		spin_lock(&flow->lock);
+		bytes = vsp_txc_unsent(&flow->txc);
+		spin_unlock(&flow->lock);
+		bytes += READ_ONCE(flow->in_ring);
+	}
+	vst_flow_put(flow);
+	return bytes;
 }
 #endif
 

@@ -47,13 +47,16 @@ struct rx_buf {
 	struct vsp_wire wire;
 	struct page *page;
 	u32 order;
-};
+} __aligned(64);
 
 /* A header that is sent alone. One per slot of the transmit ring, so that sending one never needs memory. */
 struct tx_hdr {
 	struct vsp_wire wire;
 	struct tx_hdr *next;
-};
+} __aligned(64);
+
+/* Arrays of both may be virtually contiguous only; see sg_set_wire(). */
+static_assert(PAGE_SIZE % sizeof(struct rx_buf) == 0 && PAGE_SIZE % sizeof(struct tx_hdr) == 0);
 
 /**
  * struct vst_dev - the virtio device
@@ -116,6 +119,14 @@ static struct vst_dev *dev_of(struct vst_link *link)
 	return container_of(link, struct vst_dev, link);
 }
 
+/* A header in an array from kvcalloc(). None crosses a page, so where the array lies does not matter. */
+static void sg_set_wire(struct scatterlist *sg, struct vsp_wire *wire)
+{
+	struct page *page = is_vmalloc_addr(wire) ? vmalloc_to_page(wire) : virt_to_page(wire);
+
+	sg_set_page(sg, page, sizeof(*wire), offset_in_page(wire));
+}
+
 /* ---- transmit ---- */
 
 static bool is_tx_hdr(const struct vst_dev *dev, const void *token)
@@ -164,7 +175,8 @@ static int add_hdr(struct vst_dev *dev, const struct vsp_wire *wire)
 	int err;
 
 	hdr->wire = *wire;
-	sg_init_one(&sg, &hdr->wire, sizeof(hdr->wire));
+	sg_init_table(&sg, 1);
+	sg_set_wire(&sg, &hdr->wire);
 	err = virtqueue_add_outbuf(dev->vqs[VQ_TX], &sg, 1, hdr, GFP_ATOMIC);
 	if (err)
 		return err;
@@ -302,7 +314,7 @@ static bool post_rx_buf(struct vst_dev *dev, struct rx_buf *buf)
 		return false;
 	}
 	sg_init_table(sg, 2);
-	sg_set_buf(&sg[0], &buf->wire, sizeof(buf->wire));
+	sg_set_wire(&sg[0], &buf->wire);
 	sg_set_page(&sg[1], buf->page, PAGE_SIZE << buf->order, 0);
 	if (!virtqueue_add_inbuf(dev->vqs[VQ_RX], sg, 2, buf, GFP_NOIO))
 		return true;
@@ -536,12 +548,16 @@ static int dev_start(struct vst_dev *dev)
 	int err, i;
 
 	err = vst_find_vqs(dev->vdev, NUM_VQS, dev->vqs, info);
-	if (err)
+	if (err) {
+		virtio_reset_device(dev->vdev);
 		return err;
+	}
 	err = read_cid(dev, &cid) ? init_tx(dev) : -EINVAL;
 	if (!err)
 		err = init_rx(dev);
 	if (err) {
+		/* The device knows the queues: without a reset they could never be set up again. */
+		virtio_reset_device(dev->vdev);
 		dev->vdev->config->del_vqs(dev->vdev);
 		return err;
 	}
@@ -668,6 +684,9 @@ out:
 
 static void unpublish(struct vst_dev *dev)
 {
+	/* After a restore that failed there are no queues, and nothing to stop. */
+	if (rcu_access_pointer(the_dev) != dev)
+		return;
 	rcu_assign_pointer(the_dev, NULL);
 	synchronize_rcu();
 	dev_stop(dev);

@@ -236,8 +236,8 @@ struct vst_flow {
 struct vst_side {
 	struct vsock_transport ops;
 	struct rhashtable flows;
-	struct workqueue_struct *accept_wq;
-	atomic_t n_inboxes; /* listeners with requests waiting, of all links */
+	struct workqueue_struct *wq; /* accepts, and close timers; unloading waits for it */
+	atomic_t n_inboxes;	     /* listeners with requests waiting, of all links */
 	/* The link that leads to @remote_cid, with a reference, or NULL: no device there. Must not sleep. */
 	struct vst_link *(*route)(u32 remote_cid);
 };
@@ -333,6 +333,7 @@ void vst_flow_get(struct vst_flow *flow);
 void vst_flow_put(struct vst_flow *flow);
 int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key);
 void vst_flow_forget(struct vst_flow *flow);
+struct vst_flow *vst_flow_of_unlocked(const struct vsock_sock *vsk);
 struct vst_flow *vst_flow_find(struct vst_side *side, const struct vst_key *key);
 struct sock *vst_flow_sock(struct vst_flow *flow);
 void vst_flow_purge_rx(struct vst_flow *flow);

@@ -73,6 +73,11 @@ bool vsp_rxc_admit(struct vsp_rxc *r, u32 bytes)
 	return true;
 }
 
+void vsp_rxc_unadmit(struct vsp_rxc *r, u32 bytes)
+{
+	r->rx_cnt -= bytes;
+}
+
 void vsp_rxc_consume(struct vsp_rxc *r, u32 bytes)
 {
 	r->fwd_cnt += bytes;

@@ -116,6 +116,9 @@ enum vsp_credit vsp_txc_update(struct vsp_txc *t, struct vsp_stamp stamp);
 /* May @bytes of payload arrive? If so they are counted. */
 bool vsp_rxc_admit(struct vsp_rxc *r, u32 bytes);
 
+/* The newest @bytes that were admitted stay with the peer for now and will arrive again. */
+void vsp_rxc_unadmit(struct vsp_rxc *r, u32 bytes);
+
 /* The reader consumed @bytes, or they were discarded. */
 void vsp_rxc_consume(struct vsp_rxc *r, u32 bytes);
 

@@ -1,248 +1,222 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * How fast vsockd moves bytes, with a guest made of packets as the load generator (no virtual machine).
+ * How fast vsockd is beside another daemon, in one run, alternating, with a guest made of packets as the load (no
+ * virtual machine). Each row states its windows: guest's / daemon's.
  *
- * Beside each figure stand a plain copy and a plain relay between two Unix sockets, taken in the same run. The guest's
- * window and vsockd's are 256 KiB. Usage: VSOCKD=PATH bench-vsockd [MILLISECONDS]
+ * Usage: VSOCKD=PATH [RIVAL=PATH] bench-vsockd [-t MILLISECONDS] [-n PAIRS] [-b] [TEXT]...
+ * Only rows whose name has one of the TEXTs. -b: fail where a bar is missed. Without RIVAL vsockd stands alone.
  */
-#include "../e2e/fixture.h"
+#include "load.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
-	WINDOW = 256 << 10,
-	RING = 128,
+	PAIRS_MAX = 64,
+	PAIRS_DEFAULT = 5,
+	MS_DEFAULT = 300,
+	CROWD = 10000,
+	IDLE = 2000, /* vhost-device-vsock 0.3 stops answering somewhere below 10,000 */
+	KIB64 = 65536 + VSP_HDR_LEN,
+	MEDIUM = 256 << 10,
+	LARGE = 1 << 20,
+	RESERVE = 256, /* descriptors for other things than the crowd */
 };
 
-static u64 run_ns = 1000000000;
+/* What is compared with the bar. */
+enum judge {
+	AT_LEAST, /* ours over theirs */
+	AT_MOST,
+	OURS_AT_MOST,  /* ours; theirs is for information */
+	ALONE_AT_MOST, /* ours, alone */
+};
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
+struct row {
+	const char *name;
+	const char *windows;
+	const char *unit;
+	struct load_result (*run)(const struct load_side *side, const struct load *l);
+	struct load load;
+	double bar;
+	enum judge judge;
+	const char *poll_us; /* vsockd's --poll-us */
+};
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
-/* A process that reads, or writes in pieces, for ever. */
-static pid_t pump(int fd, u32 piece, bool writes)
-{
-	static char buf[1 << 20];
-	pid_t pid = fork();
-
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;) {
-		if ((writes ? write(fd, buf, piece) : read(fd, buf, sizeof(buf))) <= 0)
-			_exit(0);
+#define POLL "50"
+#define DEFAULTS "256K/default"
+#define ROW(what, sizes, of, how, least, by, ...)                                                              \
+	{                                                                                                      \
+		.name = what, .windows = sizes, .unit = of, .run = how, .bar = least, .judge = by, __VA_ARGS__ \
 	}
+#define LOAD(...) .load = { __VA_ARGS__ }
+
+static struct row rows[] = {
+	ROW("to guest, 64 KiB writes, 3776 B buffers", DEFAULTS, "GB/s", load_to_guest, 8, AT_LEAST,
+	    LOAD(.piece = 65536)),
+	ROW("to guest, 64 KiB writes, 64 KiB buffers", DEFAULTS, "GB/s", load_to_guest, 8, AT_LEAST,
+	    LOAD(.piece = 65536, .buffer = KIB64)),
+	ROW("to guest, 1 KiB writes, 3776 B buffers", DEFAULTS, "GB/s", load_to_guest, 3, AT_LEAST,
+	    LOAD(.piece = 1024)),
+	ROW("to guest, 1 KiB writes, 64 KiB buffers", DEFAULTS, "GB/s", load_to_guest, 3, AT_LEAST,
+	    LOAD(.piece = 1024, .buffer = KIB64)),
+	ROW("from guest, 64 KiB packets", DEFAULTS, "GB/s", load_from_guest, 2.5, AT_LEAST, LOAD(.piece = 65536)),
+	ROW("from guest, 64 KiB packets", "256K/256K", "GB/s", load_from_guest, 1.2, AT_LEAST,
+	    LOAD(.piece = 65536, .window = MEDIUM)),
+	ROW("from guest, 64 KiB packets", "1M/1M", "GB/s", load_from_guest, 1.4, AT_LEAST,
+	    LOAD(.piece = 65536, .window = LARGE)),
+	ROW("from guest, 1 KiB packets", DEFAULTS, "GB/s", load_from_guest, 6, AT_LEAST, LOAD(.piece = 1024)),
+	ROW("from guest, 64 B packets", DEFAULTS, "GB/s", load_from_guest, 5, AT_LEAST, LOAD(.piece = 64)),
+	ROW("from guest, 64 B packets, polling", DEFAULTS, "GB/s", load_from_guest, 8, AT_LEAST, LOAD(.piece = 64),
+	    .poll_us = POLL),
+	ROW("round trip, 1 B", DEFAULTS, "us", load_round_trip, 1.0, AT_MOST, LOAD(.piece = 1)),
+	ROW("round trip, 1 B, polling", DEFAULTS, "us", load_round_trip, 0.6, AT_MOST, LOAD(.piece = 1),
+	    .poll_us = POLL),
+	ROW("RssAnon per idle connection", DEFAULTS, "B", load_memory, 2048, OURS_AT_MOST, LOAD(.conns = IDLE)),
+	ROW("round trip beside a crowd, over alone", DEFAULTS, "x", load_crowd, 1.1, ALONE_AT_MOST,
+	    LOAD(.conns = CROWD)),
+};
+
+/* Measurements of one row. */
+struct sample {
+	double at[PAIRS_MAX];
+	u32 n;
+};
+
+static void add(struct sample *s, double value)
+{
+	s->at[s->n++] = value;
 }
 
-static void stop(pid_t pid)
+static int compare(const void *a, const void *b)
 {
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	const double *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
 }
 
-static void wait_for(struct vu_drv *d)
+/* Sorted: [0] is the least, [n - 1] the greatest. */
+static double median(struct sample *s)
 {
-	struct pollfd pfd = { .fd = d->call_fd, .events = POLLIN };
-
-	if (vu_drv_await(d))
-		poll(&pfd, 1, 1000);
+	qsort(s->at, s->n, sizeof(s->at[0]), compare);
+	return (s->at[(s->n - 1) / 2] + s->at[s->n / 2]) / 2;
 }
 
-static double to_guest(u32 piece, u32 buffer)
+static bool good(const struct row *r, double value)
 {
-	static struct fix f;
-	struct vsp_hdr hdr;
-	u64 until, begin, got = 0;
-	u32 told = 0, port, len;
-	pid_t pid;
-	int fd, head;
-	struct vu_drv *d = &f.peer.f.drv[0];
+	return r->judge == AT_LEAST ? value >= r->bar : value <= r->bar;
+}
 
-	fix_daemon(&f, NULL);
-	fix_guest(&f, RING, buffer);
-	fd = fix_dial(&f, 1024);
-	port = fix_expect(&f, VSP_OP_REQUEST).src.port;
-	fix_send(&f, fix_hdr(port, 1024, VSP_OP_RESPONSE));
-	CHECK(fix_ok(fd) == port);
-	pid = pump(fd, piece, true);
-	begin = now_ns();
-	until = begin + run_ns;
-	while (now_ns() < until) {
-		while ((head = vu_drv_used(d, &len)) >= 0) {
-			struct vu_seg seg = { .gpa = le64_to_cpu(d->desc[head].addr), .len = buffer, .write = true };
+static void print_sample(struct sample *s)
+{
+	double mid = median(s);
 
-			got += len - VSP_HDR_LEN;
-			vu_drv_add(d, &seg, 1);
-		}
-		vu_drv_publish(d);
-		if ((u32)got - told >= WINDOW / 4) {
-			hdr = fix_hdr(port, 1024, VSP_OP_CREDIT_UPDATE);
-			hdr.fwd_cnt = told = (u32)got;
-			fix_send(&f, hdr);
+	printf(" %9.3f (%.3f-%.3f)", mid, s->at[0], s->at[s->n - 1]);
+}
+
+/* One daemon's measurements of a row. */
+struct side {
+	struct load_side who;
+	struct sample values;
+	struct sample cpu;
+};
+
+static void measure(struct side *s, const struct row *r)
+{
+	struct load_result got = r->run(&s->who, &r->load);
+
+	add(&s->values, got.value);
+	add(&s->cpu, got.cpu_us);
+}
+
+/* Measure and print a row. False: the bar is missed. */
+static bool run_row(const struct row *r, u32 pairs, const char *rival)
+{
+	struct side ours = { .who = { fix_program(), r->poll_us } }, theirs = { .who.program = rival };
+	const bool compares = rival && r->judge != ALONE_AT_MOST, absolute = r->judge >= OURS_AT_MOST;
+	struct sample ratio = { 0 };
+	double judged;
+	bool passed;
+
+	for (u32 i = 0; i < pairs; i++) {
+		measure(&ours, r);
+		if (!compares)
 			continue;
-		}
-		wait_for(d);
+		measure(&theirs, r);
+		add(&ratio, ours.values.at[i] / theirs.values.at[i]);
 	}
-	begin = now_ns() - begin;
-	stop(pid);
-	close(fd);
-	fix_end(&f);
-	return (double)got / (double)begin;
+	printf("%-40s %-12s %-4s", r->name, r->windows, r->unit);
+	print_sample(&ours.values);
+	judged = median(&ours.values);
+	if (compares) {
+		print_sample(&theirs.values);
+		printf("  ratio");
+		print_sample(&ratio);
+		printf("  cpu us %.0f %.0f", median(&ours.cpu), median(&theirs.cpu));
+		judged = absolute ? judged : median(&ratio);
+	}
+	passed = good(r, judged) || (!compares && !absolute);
+	printf("  bar %s %g%s\n", r->judge == AT_LEAST ? ">=" : "<=", r->bar, passed ? "" : "  MISSED");
+	fflush(stdout);
+	return passed;
 }
 
-static double from_guest(u32 piece)
+static bool wanted(const struct row *r, int n, char **texts)
 {
-	static struct fix f;
-	struct vsp_hdr hdr, rw = fix_hdr(1000, 50, VSP_OP_RW);
-	u64 until, begin, sent = 0;
-	struct vu_drv *d = &f.peer.f.drv[1];
-	u32 unused;
-	pid_t pid;
-	int fd;
-
-	fix_daemon(&f, NULL);
-	fix_guest(&f, RING, 3776);
-	fix_send(&f, fix_hdr(1000, 50, VSP_OP_RST));
-	fd = fix_listener(&f, 1000);
-	fix_send(&f, fix_hdr(1000, 50, VSP_OP_REQUEST));
-	fd = accept(fd, NULL, NULL);
-	hdr = fix_expect(&f, VSP_OP_RESPONSE);
-	pid = pump(fd, 0, false);
-	rw.len = piece;
-	begin = now_ns();
-	until = begin + run_ns;
-	while (now_ns() < until) {
-		u32 burst = 0;
-
-		while (vu_drv_used(d, &unused) >= 0)
-			;
-		while (d->nfree && hdr.buf_alloc - ((u32)sent - hdr.fwd_cnt) >= piece && burst++ < 64) {
-			u64 at = peer_scratch(&f.peer) + d->free % 8 * 70000ull;
-			struct vu_seg seg = { .gpa = vu_front_gpa(at), .len = VSP_HDR_LEN + piece };
-			struct vsp_wire wire = vsp_encode(rw);
-
-			memcpy(f.peer.f.mem + at, &wire, sizeof(wire));
-			vu_drv_add(d, &seg, 1);
-			sent += piece;
-		}
-		vu_drv_publish(d);
-		if (peer_recv(&f.peer, &hdr, NULL, 0) || burst)
-			continue;
-		if (d->nfree)
-			peer_recv(&f.peer, &hdr, NULL, 1000);
-		else
-			wait_for(d);
+	for (int i = 0; i < n; i++) {
+		if (strstr(r->name, texts[i]))
+			return true;
 	}
-	begin = now_ns() - begin;
-	stop(pid);
-	close(fd);
-	fix_end(&f);
-	return (double)sent / (double)begin;
+	return n == 0;
 }
 
-static double round_trip_us(void)
+/* Both ends of a connection of the crowd are descriptors, one here. */
+static u32 fit_crowd(void)
 {
-	static struct fix f;
-	struct vsp_hdr rw;
-	u64 until, begin, n = 0;
-	char c;
-	int fd;
+	struct rlimit lim;
 
-	fix_daemon(&f, NULL);
-	fix_guest(&f, RING, 3776);
-	fd = fix_open(&f, fix_listener(&f, 1000), 1000, 50);
-	if (!fork()) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (read(fd, &c, 1) == 1 && write(fd, &c, 1) == 1)
-			;
-		_exit(0);
-	}
-	close(fd);
-	begin = now_ns();
-	until = begin + run_ns;
-	for (; now_ns() < until; n++) {
-		rw = fix_hdr(1000, 50, VSP_OP_RW);
-		rw.len = 1;
-		rw.fwd_cnt = (u32)n;
-		fix_send(&f, rw);
-		CHECK(fix_expect(&f, VSP_OP_RW).len == 1);
-	}
-	begin = now_ns() - begin;
-	fix_end(&f);
-	return (double)begin / (double)n / 1000;
-}
-
-static double plain_copy(void)
-{
-	char *a = malloc(1 << 20), *b = malloc(1 << 20);
-	u64 begin = now_ns(), done = 0;
-
-	memset(a, 1, 1 << 20);
-	for (; now_ns() - begin < run_ns / 4; done += 1 << 20) {
-		memcpy(b, a, 1 << 20);
-		__asm__ volatile("" : : "r"(b) : "memory");
-	}
-	free(a);
-	free(b);
-	return (double)done / (double)(now_ns() - begin);
-}
-
-static double plain_relay(u32 piece)
-{
-	static char buf[65536];
-	u64 begin, done = 0;
-	int in[2], out[2];
-	pid_t w, r;
-
-	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, in) && !socketpair(AF_UNIX, SOCK_STREAM, 0, out));
-	w = pump(in[1], piece, true);
-	r = pump(out[1], 0, false);
-	begin = now_ns();
-	while (now_ns() - begin < run_ns) {
-		ssize_t n = read(in[0], buf, piece);
-
-		CHECK(n > 0 && write(out[0], buf, (size_t)n) == n);
-		done += (u64)n;
-	}
-	begin = now_ns() - begin;
-	stop(w);
-	stop(r);
-	for (int i = 0; i < 2; i++) {
-		close(in[i]);
-		close(out[i]);
-	}
-	return (double)done / (double)begin;
+	CHECK(!getrlimit(RLIMIT_NOFILE, &lim));
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+	return lim.rlim_max - RESERVE < CROWD ? (u32)lim.rlim_max - RESERVE : CROWD;
 }
 
 int main(int argc, char **argv)
 {
 	static const u32 pieces[] = { 65536, 1024, 64 };
+	const char *rival = getenv("RIVAL");
+	u32 pairs = PAIRS_DEFAULT, ms = MS_DEFAULT, missed = 0, crowd;
+	bool bars = false;
+	int opt;
 
 	if (!getenv("VSOCKD"))
 		return 77;
-	if (argc > 1)
-		run_ns = strtoull(argv[1], NULL, 10) * 1000000;
-	signal(SIGPIPE, SIG_IGN);
-	printf("copy                           %7.2f GB/s\n", plain_copy());
-	for (u32 i = 0; i < ARRAY_SIZE(pieces); i++) {
-		printf("%5u B  unix relay             %7.3f GB/s\n", pieces[i], plain_relay(pieces[i]));
-		printf("%5u B  to guest, 3776 B       %7.3f GB/s\n", pieces[i], to_guest(pieces[i], 3776));
-		printf("%5u B  to guest, 64 KiB       %7.3f GB/s\n", pieces[i],
-		       to_guest(pieces[i], 65536 + VSP_HDR_LEN));
-		printf("%5u B  from guest             %7.3f GB/s\n", pieces[i], from_guest(pieces[i]));
+	while ((opt = getopt(argc, argv, "t:n:b")) != -1) {
+		if (opt == 't')
+			ms = (u32)strtoul(optarg, NULL, 10);
+		else if (opt == 'n')
+			pairs = (u32)strtoul(optarg, NULL, 10);
+		else if (opt == 'b')
+			bars = true;
+		else
+			return 2;
 	}
-	printf("    1 B  round trip, blocking   %7.1f us\n", round_trip_us());
-	return 0;
+	CHECK(ms > 0 && pairs > 0 && pairs <= PAIRS_MAX);
+	signal(SIGPIPE, SIG_IGN);
+	crowd = fit_crowd();
+	printf("copy in memory %.2f GB/s; relay between Unix sockets", load_copy(ms * 250000ull));
+	for (u32 i = 0; i < ARRAY_SIZE(pieces); i++)
+		printf(" %u B: %.3f", pieces[i], load_relay(ms * 1000000ull, pieces[i]));
+	printf(" GB/s\n%u runs of %u ms each; medians (min-max) of vsockd%s\n", pairs, ms,
+	       rival ? ", of the other, of their ratios; processor time of both per MB or round trip" : "");
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
+		rows[i].load.ns = ms * 1000000ull;
+		if (rows[i].load.conns > crowd)
+			rows[i].load.conns = crowd;
+		if (wanted(&rows[i], argc - optind, argv + optind))
+			missed += !run_row(&rows[i], pairs, rival && *rival ? rival : NULL);
+	}
+	printf("%u bars missed\n", missed);
+	return bars && missed ? 1 : 0;
 }

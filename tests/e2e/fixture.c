@@ -34,11 +34,17 @@ static void pause_a_little(void)
 	nanosleep(&ts, NULL); /* poll interval */
 }
 
-static void in_daemon(struct fix *f, const char *const *args)
+const char *fix_program(void)
 {
-	const char *argv[ARGS_MAX] = {
-		getenv("VSOCKD"), "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds
-	};
+	const char *path = getenv("VSOCKD");
+
+	CHECK(path);
+	return path;
+}
+
+static void in_daemon(struct fix *f, const char *program, const char *const *args)
+{
+	const char *argv[ARGS_MAX] = { program, "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds };
 	int log = open(f->log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
 	u32 n = 7;
 
@@ -65,11 +71,8 @@ static int unix_connect(const char *path)
 	return -1;
 }
 
-void fix_daemon(struct fix *f, const char *const *args)
+void fix_spawn(struct fix *f, const char *program, const char *const *args)
 {
-	u64 until = fix_now_ms() + PEER_WAIT_MS;
-	int fd;
-
 	memset(f, 0, sizeof(*f));
 	f->peer.f.chan.fd = -1;
 	strcpy(f->dir, "/tmp/vsd-e2e.XXXXXX");
@@ -80,7 +83,15 @@ void fix_daemon(struct fix *f, const char *const *args)
 	f->pid = fork();
 	CHECK(f->pid >= 0);
 	if (!f->pid)
-		in_daemon(f, args);
+		in_daemon(f, program, args);
+}
+
+void fix_daemon(struct fix *f, const char *const *args)
+{
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	int fd;
+
+	fix_spawn(f, fix_program(), args);
 	/* The front-end's socket is bound last. Looking does no harm: an empty session. */
 	while ((fd = unix_connect(f->socket)) < 0) {
 		CHECK(fix_now_ms() < until);
@@ -126,6 +137,30 @@ void fix_end(struct fix *f)
 	remove_dir(f->dir);
 }
 
+void fix_abandon(struct fix *f)
+{
+	if (f->peer.f.chan.fd >= 0)
+		peer_close(&f->peer);
+	kill(f->pid, SIGKILL);
+	CHECK(waitpid(f->pid, NULL, 0) == f->pid);
+	remove_dir(f->dir);
+}
+
+void fix_refused(const char *const *args, const char *names)
+{
+	char text[512] = "";
+	struct fix f;
+	int status;
+	FILE *log;
+
+	fix_spawn(&f, fix_program(), args);
+	CHECK(waitpid(f.pid, &status, 0) == f.pid && WIFEXITED(status) && WEXITSTATUS(status) != 0);
+	log = fopen(f.log, "r");
+	CHECK(log && fread(text, 1, sizeof(text) - 1, log) > 0 && strstr(text, names));
+	fclose(log);
+	remove_dir(f.dir);
+}
+
 int fix_client(struct fix *f)
 {
 	int fd = unix_connect(f->uds);
@@ -158,11 +193,11 @@ int fix_dial(struct fix *f, u32 port)
 u32 fix_ok(int fd)
 {
 	char line[32] = "";
-	u32 n = 0, port = 0;
+	u32 n = 0;
 
 	while (n < sizeof(line) - 1 && read(fd, line + n, 1) == 1 && line[n++] != '\n')
 		;
-	return sscanf(line, "OK %u\n", &port) == 1 ? port : 0;
+	return strncmp(line, "OK ", 3) == 0 ? (u32)strtoul(line + 3, NULL, 10) : 0;
 }
 
 struct vsp_hdr fix_expect(struct fix *f, enum vsp_op op)
@@ -216,7 +251,7 @@ static u64 counter(struct fix *f, const char *name)
 	u64 value = 0;
 	FILE *log = fopen(f->log, "r");
 
-	snprintf(key, sizeof(key), "reject %s=", name);
+	snprintf(key, sizeof(key), " %s=", name);
 	while (log && fgets(line, sizeof(line), log)) {
 		at = strstr(line, key);
 		if (at)

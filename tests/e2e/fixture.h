@@ -40,6 +40,12 @@ struct fix {
 	u8 buf[65536];
 };
 
+/* The vsockd to test. */
+const char *fix_program(void);
+
+/* Start @program with the options of a vsockd and @args; wait for nothing. */
+void fix_spawn(struct fix *f, const char *program, const char *const *args);
+
 /* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
 void fix_daemon(struct fix *f, const char *const *args);
 
@@ -48,6 +54,12 @@ void fix_guest(struct fix *f, u32 ring, u32 buffer);
 
 /* Guest and daemon end; the daemon must do so cleanly. */
 void fix_end(struct fix *f);
+
+/* The end of what fix_spawn() began, whatever becomes of the daemon. */
+void fix_abandon(struct fix *f);
+
+/* A daemon with these options does not start, and says why with the word @names. */
+void fix_refused(const char *const *args, const char *names);
 
 /* A connected host client; and one that listens for the guest. */
 int fix_client(struct fix *f);
@@ -69,7 +81,7 @@ void fix_send(struct fix *f, struct vsp_hdr hdr);
 /* A connection opened by the guest to @port, where @listener listens; returns the host's end. */
 int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
 
-/* The daemon's counter of a reject reason becomes at least @least. */
+/* The daemon's counter of a reject reason, or another that it reports, becomes at least @least. */
 void fix_reject(struct fix *f, const char *name, u64 least);
 
 /* A field of /proc/PID/status; open descriptors of the daemon. */

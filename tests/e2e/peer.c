@@ -41,7 +41,7 @@ static bool post_one(struct peer *p)
 
 int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features)
 {
-	struct vu_front_opts o = { .rings = 3, .ring_size = ring, .features = features };
+	struct vu_front_opts o = { .rings = 3, .ring_size = ring, .features = features, .whole = p->whole };
 	int err;
 
 	o.memory = (u64)o.rings * VU_FRONT_RING_BYTES + ring * (2ull * PEER_SLOT + 4096) + (1 << 20);

@@ -30,7 +30,8 @@ enum {
 struct peer {
 	struct vu_front f;
 	u32 buffer;
-	bool two; /* receive buffers of two descriptors: header, payload */
+	bool two;   /* receive buffers of two descriptors: header, payload */
+	bool whole; /* set before: memory is one region */
 };
 
 int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features);

@@ -28,6 +28,88 @@ static void check_idle(struct fix *f)
 	CHECK(fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches") - before <= WAKES);
 }
 
+/* Polling ends by itself, and nothing that came meanwhile is forgotten. */
+static void polling_ends(void)
+{
+	static const char *const args[] = { "--poll-us", "200", NULL };
+	struct vsp_hdr rw;
+	struct fix f;
+	char c;
+	int fd;
+
+	fix_daemon(&f, args);
+	fix_guest(&f, 128, 3776);
+	fd = fix_open(&f, fix_listener(&f, 1000), 1000, 50);
+	for (u32 i = 0; i < 2000; i++) {
+		rw = fix_hdr(1000, 50, VSP_OP_RW);
+		rw.len = 1;
+		rw.fwd_cnt = i;
+		fix_send(&f, rw);
+		CHECK(read(fd, &c, 1) == 1);
+		/* Spacing: sometimes while it polls, sometimes about when it stops, sometimes when it sleeps. */
+		usleep(i % 8 * 50);
+		fix_write(fd, "x", 1);
+		CHECK(fix_expect(&f, VSP_OP_RW).len == 1);
+	}
+	check_idle(&f);
+	fix_end(&f);
+}
+
+/*
+ * Newer Linux resets a flow of which more than buf_alloc / 576 packets wait, and acknowledges small ones only when
+ * asked. So: never more than that, asked in time, asked again where the reader was slow, and nothing is lost. A host
+ * program that writes single bytes while the guest reads none of them.
+ */
+static void packets_are_metered(void)
+{
+	enum { BYTES = 3000, WINDOW = 65536, MOST = WINDOW / 576 - 2 };
+	struct vsp_hdr hdr, up;
+	struct fix f;
+	u32 held = 0, got = 0, most = 0, asked = 0, port;
+	u64 until = fix_now_ms() + 3ull * PEER_WAIT_MS;
+	int fd;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	fd = fix_dial(&f, 1024);
+	port = fix_expect(&f, VSP_OP_REQUEST).src.port;
+	hdr = fix_hdr(port, 1024, VSP_OP_RESPONSE);
+	hdr.buf_alloc = WINDOW;
+	fix_send(&f, hdr);
+	CHECK(fix_ok(fd) == port);
+	up = fix_hdr(port, 1024, VSP_OP_CREDIT_UPDATE);
+	up.buf_alloc = WINDOW;
+	for (u32 sent = 0; got < BYTES;) {
+		/* One byte a packet, as long as packets come: what comes later is in the socket meanwhile. */
+		if (sent < BYTES)
+			sent += send(fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+		CHECK(fix_now_ms() < until);
+		if (!peer_recv(&f.peer, &hdr, NULL, 1))
+			continue;
+		if (hdr.op == VSP_OP_CREDIT_REQUEST) {
+			/* The reader is slow: it takes what there is at every third question. */
+			held = asked % 3 == 2 ? 0 : held;
+			up.fwd_cnt = asked++ % 3 == 2 ? got : up.fwd_cnt;
+			fix_send(&f, up);
+			continue;
+		}
+		CHECK(hdr.op == VSP_OP_RW);
+		got += hdr.len;
+		most = ++held > most ? held : most;
+		CHECK(held <= MOST);
+	}
+	CHECK(got == BYTES && most > MOST / 2 && asked >= 3);
+	/* Nobody is asked who has nothing to wait for. */
+	up.fwd_cnt = got;
+	fix_send(&f, up);
+	for (until = fix_now_ms() + 100; fix_now_ms() < until;) {
+		if (peer_recv(&f.peer, &hdr, NULL, 10))
+			fix_send(&f, up);
+	}
+	check_idle(&f);
+	fix_end(&f);
+}
+
 static void clients_that_leave(void)
 {
 	struct fix f;
@@ -204,7 +286,7 @@ static void second_daemon_is_refused(void)
 	fix_daemon(&f, NULL);
 	pid = fork();
 	if (!pid) {
-		execl(getenv("VSOCKD"), "vsockd", "--socket", f.socket, "--uds-path", f.uds, NULL);
+		execl(fix_program(), "vsockd", "--socket", f.socket, "--uds-path", f.uds, NULL);
 		_exit(127);
 	}
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 1);
@@ -214,6 +296,8 @@ static void second_daemon_is_refused(void)
 
 const struct test resource_tests[] = {
 	{ "resource: fifty clients that leave at once", clients_that_leave },
+	{ "resource: polling ends by itself", polling_ends },
+	{ "resource: packets in the guest are metered", packets_are_metered },
 	{ "resource: idle means idle", idle_states },
 	{ "resource: clients killed in mid-transfer", killed_client },
 	{ "resource: nine thousand connections", ten_thousand },

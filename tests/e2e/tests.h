@@ -11,6 +11,7 @@ struct test {
 extern const struct test handshake_tests[];
 extern const struct test life_tests[];
 extern const struct test transfer_tests[];
+extern const struct test seqpacket_tests[];
 extern const struct test hostile_tests[];
 extern const struct test resource_tests[];
 

@@ -44,11 +44,11 @@ struct check_suite {
 	}
 
 extern const struct check_suite suite_wire, suite_conn, suite_conn_cells, suite_credit, suite_frame, suite_dgram;
-extern const struct check_suite suite_ring, suite_sched, suite_names, suite_credit_prop, suite_sched_prop;
+extern const struct check_suite suite_ring, suite_sched, suite_names, suite_credit_prop, suite_sched_prop, suite_meter;
 
 #define CHECK_ALL_SUITES                                                                                     \
 	&suite_wire, &suite_conn, &suite_conn_cells, &suite_credit, &suite_frame, &suite_dgram, &suite_ring, \
-		&suite_sched, &suite_names, &suite_credit_prop, &suite_sched_prop
+		&suite_sched, &suite_names, &suite_credit_prop, &suite_sched_prop, &suite_meter
 
 /* Checks that failed so far in this process. Its home is the file with main(). */
 extern unsigned int check_failures;

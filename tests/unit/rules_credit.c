@@ -253,6 +253,22 @@ static void stamp_says(const void *arg)
 	}
 }
 
+/* What was given back arrives again, and not more than that. */
+static void unadmitted_comes_again(const void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < ARRAY_SIZE(bases); i++) {
+		struct vsp_rxc r = rxc_at(bases[i], 100);
+
+		CHECK(vsp_rxc_admit(&r, 60));
+		CHECK(vsp_rxc_admit(&r, 40));
+		vsp_rxc_unadmit(&r, 40);
+		CHECK_EQ(vsp_rxc_unread(&r), 60);
+		CHECK(!vsp_rxc_admit(&r, 41));
+		CHECK(vsp_rxc_admit(&r, 40));
+	}
+}
+
 /* A smaller window is a wish for the future: what the peer was promised may still come. */
 static void edge_never_moves_back(const void *arg)
 {
@@ -383,6 +399,7 @@ static const struct check_case cases[] = {
 	CASE(admit_to_the_edge),
 	CASE(nothing_before_a_stamp),
 	CASE(stamp_says),
+	CASE(unadmitted_comes_again),
 	CASE(edge_never_moves_back),
 	CASE(update_at_half),
 	CASE(update_for_lowat),

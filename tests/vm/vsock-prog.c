@@ -150,7 +150,7 @@ static void do_connected(struct slot *s, char **w)
 
 static void do_listen(struct slot *s, char **w)
 {
-	struct sockaddr_vm at = address(VMADDR_CID_ANY, (uint32_t)number(w, 0, 0));
+	struct sockaddr_vm at = address((uint32_t)number(w, 2, VMADDR_CID_ANY), (uint32_t)number(w, 0, 0));
 
 	if (new_socket(s) < 0 || bind(s->fd, (struct sockaddr *)&at, sizeof(at)) || listen(s->fd, (int)number(w, 1, 8)))
 		say_error();
@@ -377,7 +377,7 @@ static const struct {
 } commands[] = {
 	{ "connect", do_connect },     /* SLOT CID PORT [LOCAL-PORT [WINDOW]]: begin; the local port */
 	{ "connected", do_connected }, /* SLOT [MS]: how it ended */
-	{ "listen", do_listen },       /* SLOT PORT [BACKLOG] */
+	{ "listen", do_listen },       /* SLOT PORT [BACKLOG [CID]] */
 	{ "accept", do_accept },       /* SLOT NEW-SLOT [MS]: the peer's port */
 	{ "send", do_send },	       /* SLOT BYTES [MS]: bytes sent */
 	{ "recv", do_recv },	       /* SLOT BYTES [MS]: bytes received */

@@ -45,7 +45,7 @@ struct vsd_command vsd_command_parse(const char *bytes, u32 len)
 	end = (u32)(newline - bytes);
 	cmd.len = end + 1;
 	i = skip_space(bytes, 0, end);
-	if (end - i <= word_len || strncasecmp(bytes + i, word, word_len) ||
+	if (end - i <= word_len || strncasecmp(bytes + i, word, word_len) != 0 ||
 	    !isspace((unsigned char)bytes[i + word_len]))
 		return cmd;
 	i = skip_space(bytes, i + word_len, end);

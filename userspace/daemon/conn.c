@@ -57,7 +57,7 @@ int vsd_conn_attach(struct vsd_conn *s, int fd)
 	return epoll_ctl(s->watch.guest->loop->epfd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
-static void want_out(struct vsd_conn *s, bool wants)
+void vsd_conn_want_out(struct vsd_conn *s, bool wants)
 {
 	struct epoll_event ev = { .data.ptr = &s->watch };
 
@@ -68,14 +68,23 @@ static void want_out(struct vsd_conn *s, bool wants)
 	epoll_ctl(s->watch.guest->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev);
 }
 
+static void clear_from_guest(struct vsd_conn *s)
+{
+	vsock_tail_clear(&s->tail);
+	vsock_tail_clear(&s->part);
+	s->queued = 0;
+}
+
 void vsd_conn_hang_up(struct vsd_conn *s)
 {
 	if (s->fd >= 0)
 		close(s->fd);
+	vsd_conn_release(s);
 	s->fd = -1;
 	s->wants_out = false;
 	s->phase = VSD_PHASE_NONE;
-	vsock_tail_clear(&s->tail);
+	clear_from_guest(s);
+	vsock_tail_clear(&s->rest);
 	vsock_timer_stop(&s->watch.guest->mux.timers, &s->c.timer);
 }
 
@@ -84,14 +93,16 @@ static void host_done(struct vsd_conn *s)
 {
 	struct vsock_mux *m = &s->watch.guest->mux;
 
-	if (s->lost || s->tail.len) {
+	if (s->lost || s->tail.len || s->part.len) {
 		vsock_mux_abort(m, &s->c);
 		return;
 	}
 	if (s->c.state != VSP_ESTABLISHED)
 		return;
+	vsock_tail_clear(&s->rest);
 	/* The engine's deadline runs on without the socket. */
 	close(s->fd);
+	vsd_conn_release(s);
 	s->fd = -1;
 	s->phase = VSD_PHASE_NONE;
 	vsock_mux_close(m, &s->c);
@@ -114,7 +125,8 @@ static void written(struct vsd_conn *s)
 {
 	struct vsock_mux *m = &s->watch.guest->mux;
 
-	want_out(s, false);
+	vsd_conn_want_out(s, false);
+	vsd_conn_release(s);
 	if (s->phase == VSD_PHASE_LINGER) {
 		vsd_conn_hang_up(s);
 		return;
@@ -130,15 +142,16 @@ static void written(struct vsd_conn *s)
 }
 
 /* The peer does not read any more. What it sent may still be read. */
-static void go_deaf(struct vsd_conn *s)
+void vsd_conn_deaf(struct vsd_conn *s)
 {
 	struct vsock_mux *m = &s->watch.guest->mux;
 
 	s->deaf = true;
 	s->lost = true;
-	vsock_mux_consumed(m, &s->c, s->tail.len);
-	vsock_tail_clear(&s->tail);
-	want_out(s, false);
+	vsd_conn_release(s);
+	vsock_mux_consumed(m, &s->c, vsd_conn_unread(s));
+	clear_from_guest(s);
+	vsd_conn_want_out(s, false);
 	if (s->phase == VSD_PHASE_LINGER) {
 		vsd_conn_hang_up(s);
 		return;
@@ -176,46 +189,54 @@ static bool keep(struct vsd_conn *s, const struct iovec *iov, u32 niov, size_t s
 	return true;
 }
 
-void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes)
+u32 vsd_conn_offer(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes)
 {
 	struct vsd_guest *g = s->watch.guest;
-	ssize_t n = 0;
+	ssize_t n;
 
 	if (s->phase != VSD_PHASE_OPEN || s->deaf) {
 		s->lost |= bytes > 0;
 		vsock_mux_consumed(&g->mux, &s->c, bytes);
-		return;
+		return bytes;
 	}
-	if (!s->tail.len)
-		n = offer(s, iov, niov);
+	/* A full socket says when it has room. */
+	if (s->wants_out)
+		return 0;
+	n = offer(s, iov, niov);
 	if (n < 0) {
 		vsock_mux_consumed(&g->mux, &s->c, bytes);
-		go_deaf(s);
-		return;
+		vsd_conn_deaf(s);
+		return bytes;
 	}
 	g->counters.bytes_from_guest += (u64)n;
 	vsock_mux_consumed(&g->mux, &s->c, (u32)n);
-	if ((u32)n == bytes)
+	vsd_conn_want_out(s, (u32)n < bytes);
+	return (u32)n;
+}
+
+void vsd_conn_keep(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 done)
+{
+	struct vsd_guest *g = s->watch.guest;
+
+	if (keep(s, iov, niov, done))
 		return;
-	if (!keep(s, iov, niov, (size_t)n)) {
-		g->mux.rejects[VSP_REJECT_NO_MEMORY]++;
-		s->lost = true;
-		vsock_mux_abort(&g->mux, &s->c);
-		return;
-	}
-	want_out(s, true);
+	g->mux.rejects[VSP_REJECT_NO_MEMORY]++;
+	s->lost = true;
+	vsock_mux_abort(&g->mux, &s->c);
 }
 
 static void flush_tail(struct vsd_conn *s)
 {
 	struct vsd_guest *g = s->watch.guest;
 
+	if (s->seqpacket && !vsd_record_flush(s))
+		return;
 	while (s->tail.len) {
 		struct iovec iov = { .iov_base = s->tail.bytes + s->tail.first, .iov_len = s->tail.len };
 		ssize_t n = offer(s, &iov, 1);
 
 		if (n < 0) {
-			go_deaf(s);
+			vsd_conn_deaf(s);
 			return;
 		}
 		if (n == 0)
@@ -233,6 +254,8 @@ void vsd_conn_event(struct vsd_conn *s, u32 events)
 
 	if (!g || s->fd < 0)
 		return;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		s->last = true;
 	if (events & (EPOLLHUP | EPOLLERR))
 		s->hup = true;
 	switch (s->phase) {
@@ -284,6 +307,12 @@ static void hinted(struct vsd_conn *s)
 	if (s->c.hints & VSP_SHUTDOWN_RCV) {
 		shutdown(s->fd, SHUT_RD);
 		vsock_mux_ready(&s->watch.guest->mux, &s->c, false);
+	}
+	/* The end in the middle of a message: it will never be whole. */
+	if ((s->c.hints & VSP_SHUTDOWN_SEND) && s->part.len) {
+		s->lost = true;
+		vsock_mux_abort(&s->watch.guest->mux, &s->c);
+		return;
 	}
 	if (!s->tail.len)
 		written(s);

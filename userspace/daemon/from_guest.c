@@ -4,8 +4,8 @@
  *
  * A batch takes chains off the ring in order, judges each header from a private copy, and collects the payload of each
  * connection. At the end each connection's payload goes out with one system call, and all chains are given back with
- * one publication. What a socket does not take is copied, so that a slow reader never holds the ring; credit bounds the
- * copy.
+ * one publication. What a socket does not take is copied, so that a slow reader never holds the ring for long; credit
+ * bounds the copy.
  */
 #include "daemon/guest.h"
 
@@ -13,16 +13,55 @@
 
 #include <string.h>
 
-/* The current batch, beside what struct vsd_loop holds. */
+/**
+ * struct batch - the current batch, beside what struct vsd_loop holds
+ * @niov: segments
+ * @packets: packets with payload
+ * @taken: chains
+ * @only: the connection of all of them
+ * @mixed: there is none: chains of others, or without payload, were among them
+ * @left: chains at the end of the batch that were left on the ring
+ */
 struct batch {
 	u32 niov;
 	u32 packets;
+	u32 taken;
+	struct vsd_conn *only;
+	bool mixed;
+	u16 left;
 };
 
-static void flush_conn(struct vsd_guest *g, struct vsd_conn *s)
+/*
+ * The socket took @done bytes of the batch, which is of this connection alone. The packet in which it stopped is kept;
+ * those behind it go back to the ring, so that they need not be copied, for a short while: then they are taken in any
+ * case, and as soon as there is a chain of anybody else behind them.
+ */
+static void hold(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u32 done)
 {
 	struct vsd_loop *l = g->loop;
-	u32 niov = 0;
+	u32 bytes = 0, niov = 0, i = s->batch_first;
+
+	for (; i != VSD_NO_PACKET && bytes < done; i = l->packets[i].next) {
+		bytes += l->packets[i].len;
+		niov += l->packets[i].niov;
+	}
+	if (bytes > done)
+		vsd_conn_keep(s, l->out, niov, done);
+	if (i == VSD_NO_PACKET || s->c.state != VSP_ESTABLISHED)
+		return;
+	b->left = (u16)(b->packets - i);
+	vsock_mux_unarrive(&s->c, s->batch_bytes - bytes);
+	vu_ring_unuse(&g->dev.rings[VU_RING_TX], b->left);
+	g->counters.packets_from_guest -= b->left;
+	if (g->held != s || done)
+		g->held_until = g->loop->now + VSD_HOLD_MS * VSD_MS;
+	g->held = s;
+}
+
+static void flush_conn(struct vsd_guest *g, struct batch *b, struct vsd_conn *s)
+{
+	struct vsd_loop *l = g->loop;
+	u32 niov = 0, done;
 
 	for (u32 i = s->batch_first; i != VSD_NO_PACKET; i = l->packets[i].next) {
 		const struct vsd_packet *p = &l->packets[i];
@@ -30,8 +69,15 @@ static void flush_conn(struct vsd_guest *g, struct vsd_conn *s)
 		memcpy(&l->out[niov], &l->iov[p->first], p->niov * sizeof(l->out[0]));
 		niov += p->niov;
 	}
-	if (s->batch_bytes)
-		vsd_conn_write(s, l->out, niov, s->batch_bytes);
+	done = s->batch_bytes ? vsd_conn_offer(s, l->out, niov, s->batch_bytes) : 0;
+	if (done < s->batch_bytes) {
+		bool may_hold = !b->mixed && b->taken == b->packets && (g->held != s || g->loop->now < g->held_until);
+
+		if (may_hold)
+			hold(g, b, s, done);
+		else
+			vsd_conn_keep(s, l->out, niov, done);
+	}
 	s->batch_first = VSD_NO_PACKET;
 	s->batch_bytes = 0;
 	s->batch_iov = 0;
@@ -43,12 +89,12 @@ static void flush_all(struct vsd_guest *g, struct batch *b)
 		struct vsd_conn *s = g->batch;
 
 		g->batch = s->batch_next;
-		flush_conn(g, s);
+		flush_conn(g, b, s);
 		s->batched = false;
 		vsd_conn_reap(s);
 	}
-	b->niov = 0;
-	b->packets = 0;
+	if (!b->left)
+		g->held = NULL;
 }
 
 /* Copy the header out of the chain; what is left of @iov is the payload. Returns bytes copied. */
@@ -88,9 +134,13 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 	struct vsd_loop *l = g->loop;
 	struct vsd_packet *p = &l->packets[b->packets];
 
-	if (s->batch_iov + niov > VU_CHAIN_IOV_MAX)
-		flush_conn(g, s);
-	*p = (struct vsd_packet){ .first = (u16)b->niov, .niov = (u16)niov, .next = VSD_NO_PACKET };
+	if (s->batch_iov + niov > VU_CHAIN_IOV_MAX) {
+		b->mixed = true; /* what is flushed in the middle cannot go back */
+		flush_conn(g, b, s);
+	}
+	b->mixed |= b->only && b->only != s;
+	b->only = s;
+	*p = (struct vsd_packet){ .first = (u16)b->niov, .niov = (u16)niov, .len = len, .next = VSD_NO_PACKET };
 	if (!s->batched) {
 		s->batched = true;
 		s->batch_first = VSD_NO_PACKET;
@@ -118,6 +168,7 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 			       hdr->dst.port, g->conns);
 		return;
 	}
+	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
 	vsd_host_dial(s);
@@ -129,11 +180,18 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	struct vsd_conn *s = c ? vsd_conn_of(c) : NULL;
 
 	/* Any other packet of a connection comes after the payload before it. */
-	if (s && s->batched && hdr->op != VSP_OP_RW)
-		flush_conn(g, s);
-	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? s->tail.len : 0)) {
+	if (s && s->batched && hdr->op != VSP_OP_RW) {
+		b->mixed = true;
+		flush_conn(g, b, s);
+	}
+	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0)) {
 	case VSOCK_DELIVER:
-		collect(g, b, s, trim(&g->loop->iov[b->niov], niov, hdr->len), hdr->len);
+		assert(s);
+		niov = trim(&g->loop->iov[b->niov], niov, hdr->len);
+		if (s->seqpacket)
+			vsd_record_arrive(s, hdr, &g->loop->iov[b->niov], niov);
+		else
+			collect(g, b, s, niov, hdr->len);
 		break;
 	case VSOCK_SPAWN:
 		spawn(g, hdr);
@@ -170,6 +228,7 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 		vsock_mux_refuse(&g->mux, &d.hdr, d.why);
 	g->counters.packets_from_guest++;
 	vu_ring_use(r, p.head, 0);
+	b->taken++;
 	return TOOK_ONE;
 }
 
@@ -196,7 +255,12 @@ bool vsd_from_guest(struct vsd_guest *g)
 		g->mux.rejects[VSP_REJECT_REPLIES]++;
 		return false;
 	}
+	/* While we come back by ourselves the guest need not ring. */
+	if (t == TOOK_NONE && g->loop->polling && !b.left)
+		return false;
 	if (t == TOOK_NONE)
-		g->from_due = vu_ring_await(r);
+		g->from_due = vu_ring_await_past(r, b.left);
+	else if (b.left)
+		g->from_due = false;
 	return g->from_due;
 }

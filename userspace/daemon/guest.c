@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event,
@@ -43,9 +44,9 @@ void vsd_guest_warn(struct vsd_guest *g, const char *format, ...)
 	vsd_log(VSD_WARN, g->name, "%s", text);
 }
 
-static int watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd)
+static int watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd, u32 events)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = w };
+	struct epoll_event ev = { .events = EPOLLIN | events, .data.ptr = w };
 
 	*w = (struct vsd_watch){ .source = source, .guest = g };
 	return epoll_ctl(g->loop->epfd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
@@ -67,6 +68,40 @@ static int init_mux(struct vsd_guest *g)
 	return vsock_mux_init(&g->mux, &params);
 }
 
+/* Close the listeners that are there and take their paths away. */
+static void close_all(struct vsd_guest *g)
+{
+	const char *const paths[NUM_VSD_HOST_KINDS] = { g->opts->uds_path, g->seq_path };
+
+	for (u32 i = 0; i < NUM_VSD_HOST_KINDS; i++) {
+		if (g->host_fd[i] < 0)
+			continue;
+		close(g->host_fd[i]);
+		unlink(paths[i]);
+	}
+	if (g->vu_fd >= 0) {
+		close(g->vu_fd);
+		unlink(g->opts->socket);
+	}
+}
+
+/* The front-end's socket comes last: whoever can connect to it finds the others. */
+static int listen_all(struct vsd_guest *g)
+{
+	snprintf(g->seq_path, sizeof(g->seq_path), "%s_seqpacket", g->opts->uds_path);
+	g->vu_fd = -1;
+	g->host_fd[VSD_HOST_SEQPACKET] = -1;
+	g->host_fd[VSD_HOST_STREAM] = vsd_host_listen(g->name, "uds-path", g->opts->uds_path, SOCK_STREAM);
+	if (g->host_fd[VSD_HOST_STREAM] >= 0)
+		g->host_fd[VSD_HOST_SEQPACKET] = vsd_host_listen(g->name, "uds-path", g->seq_path, SOCK_SEQPACKET);
+	if (g->host_fd[VSD_HOST_SEQPACKET] >= 0)
+		g->vu_fd = vsd_host_listen(g->name, "socket", g->opts->socket, SOCK_STREAM);
+	if (g->vu_fd >= 0)
+		return 0;
+	close_all(g);
+	return -EADDRINUSE;
+}
+
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts)
 {
 	int err;
@@ -84,34 +119,35 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	}
 	if (vsd_log_enabled(VSD_TRACE))
 		g->mux.trace = trace_step;
-	vu_dev_init(&g->dev, 0, opts->guest_cid, opts->queue_size);
-	g->host_fd = vsd_host_listen(g->name, "uds-path", opts->uds_path);
-	if (g->host_fd < 0) {
-		err = g->host_fd;
-		goto no_host;
-	}
-	g->vu_fd = vsd_host_listen(g->name, "socket", opts->socket);
-	if (g->vu_fd < 0) {
-		err = g->vu_fd;
-		goto no_vu;
-	}
-	err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd);
-	if (!err)
-		err = watch(g, &g->host_watch, VSD_SOURCE_HOST_LISTENER, g->host_fd);
+	vu_dev_init(&g->dev, VU_BIT(VSP_F_STREAM) | VU_BIT(VSP_F_SEQPACKET) | VU_BIT(VSP_F_NO_IMPLIED_STREAM),
+		    opts->guest_cid, opts->queue_size);
+	err = listen_all(g);
+	if (err)
+		goto no_sockets;
+	err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd, 0);
+	for (u32 i = 0; i < NUM_VSD_HOST_KINDS && !err; i++)
+		err = watch(g, &g->host_watch[i], VSD_SOURCE_HOST_LISTENER + i, g->host_fd[i], 0);
 	if (!err) {
 		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s", opts->socket, opts->uds_path);
 		return 0;
 	}
 	vsd_log(VSD_ERROR, g->name, "cannot poll its sockets: %s", strerror(-err));
-	close(g->vu_fd);
-	unlink(opts->socket);
-no_vu:
-	close(g->host_fd);
-	unlink(opts->uds_path);
-no_host:
+	close_all(g);
+no_sockets:
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);
 	return err;
+}
+
+/*
+ * Each ring of an eventfd is an edge, whatever its count, so it need not be read. A pipe would fill up. Neither has a
+ * file type of its own: an eventfd is the one without any.
+ */
+static bool must_drain(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) || (st.st_mode & S_IFMT);
 }
 
 /* Poll the doorbells that the front-end gave us, and no others. */
@@ -127,7 +163,8 @@ static void sync_kicks(struct vsd_guest *g)
 			close(g->polled_kick[i]);
 		}
 		g->polled_kick[i] = fd;
-		if (fd >= 0 && watch(g, &g->kick_watch[i], VSD_SOURCE_KICK_RX + i, fd))
+		g->drain_kick[i] = fd >= 0 && must_drain(fd);
+		if (fd >= 0 && watch(g, &g->kick_watch[i], VSD_SOURCE_KICK_RX + i, fd, EPOLLET))
 			vsd_guest_warn(g, "ring %u has a doorbell that cannot be polled", i);
 	}
 }
@@ -149,6 +186,7 @@ static void end_session(struct vsd_guest *g, const char *why)
 	else
 		vsd_log(VSD_INFO, g->name, "front-end disconnected");
 	vu_dev_end(&g->dev);
+	g->mux.filter.types = vsp_types_for(0);
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);
 	drain_news(g);
@@ -165,7 +203,7 @@ static void begin_session(struct vsd_guest *g)
 	if (fd < 0)
 		return;
 	vu_dev_begin(&g->dev, fd);
-	if (watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd)) {
+	if (watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd, 0)) {
 		vu_dev_end(&g->dev);
 		return;
 	}
@@ -188,6 +226,7 @@ static void serve_front_end(struct vsd_guest *g)
 			vsock_mux_gone(&g->mux);
 			drain_news(g);
 		}
+		g->mux.filter.types = vsp_types_for(g->dev.features);
 		if (news.facts & VU_DEV_RINGS) {
 			g->from_due = true;
 			g->starved = false;
@@ -200,16 +239,13 @@ static void serve_front_end(struct vsd_guest *g)
 
 static void kicked(struct vsd_guest *g, u32 ring)
 {
-	u64 count[8];
+	u8 bytes[4096];
 	int fd = g->polled_kick[ring];
-	ssize_t n;
 
 	if (fd < 0)
 		return;
-	n = read(fd, count, sizeof(count));
-	/* A doorbell whose other end is gone would ring for ever. */
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-		epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, fd, NULL);
+	for (u32 i = 0; g->drain_kick[ring] && i < VSD_MESSAGES && read(fd, bytes, sizeof(bytes)) > 0; i++)
+		;
 	if (ring == VU_RING_TX)
 		g->from_due = true;
 	if (ring == VU_RING_RX)
@@ -235,7 +271,8 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 		kicked(g, w->source - VSD_SOURCE_KICK_RX);
 		break;
 	case VSD_SOURCE_HOST_LISTENER:
-		vsd_host_accept(g);
+	case VSD_SOURCE_HOST_SEQPACKET:
+		vsd_host_accept(g, w->source - VSD_SOURCE_HOST_LISTENER);
 		break;
 	case VSD_SOURCE_CONN:
 		vsd_conn_event((struct vsd_conn *)w, events);
@@ -253,6 +290,8 @@ static void expire(struct vsd_guest *g)
 		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
 	if (g->host_paused && g->loop->now >= g->host_again)
 		vsd_host_resume(g);
+	if (g->held && g->loop->now >= g->held_until)
+		g->from_due = true;
 }
 
 static void bury(struct vsd_guest *g)
@@ -281,7 +320,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		drain_news(g);
 		/* Answers that left make room for packets that had to wait for it. */
 		more = from || to ||
-		       (g->from_due && vsp_budget_left(&g->mux.budget) && vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
+		       (g->from_due && !g->loop->polling && vsp_budget_left(&g->mux.budget) &&
+			vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
 		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]));
 	}
 	if (g->dev.mem.lost) {
@@ -296,7 +336,9 @@ u64 vsd_guest_deadline(const struct vsd_guest *g)
 {
 	u64 at = vsock_timers_next(&g->mux.timers);
 
-	return g->host_paused && g->host_again < at ? g->host_again : at;
+	if (g->host_paused && g->host_again < at)
+		at = g->host_again;
+	return g->held && g->held_until < at ? g->held_until : at;
 }
 
 void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
@@ -305,11 +347,11 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 
 	vsd_log(level, g->name,
 		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
-		"packets_to_guest=%llu bytes_to_guest=%llu",
+		"packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
 		(unsigned long long)n->refused, (unsigned long long)n->packets_from_guest,
 		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
-		(unsigned long long)n->bytes_to_guest);
+		(unsigned long long)n->bytes_to_guest, (unsigned long long)n->messages_too_big);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
 			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),
@@ -330,10 +372,7 @@ void vsd_guest_stop(struct vsd_guest *g)
 		vsd_conn_reap(s);
 	}
 	bury(g);
-	close(g->vu_fd);
-	close(g->host_fd);
-	unlink(g->opts->socket);
-	unlink(g->opts->uds_path);
+	close_all(g);
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);
 }

@@ -9,6 +9,7 @@
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket
  *   host.c         host clients and host listeners: the hybrid protocol
+ *   record.c       messages from the guest
  *   from_guest.c   the data path from the guest
  *   to_guest.c     the data path to the guest
  */
@@ -18,6 +19,7 @@
 #include "daemon/opts.h"
 #include "engine/mux.h"
 #include "engine/tail.h"
+#include "kernel/proto/frame.h"
 #include "vu/dev.h"
 
 enum {
@@ -25,6 +27,7 @@ enum {
 	VSD_BATCH_IOV = 2048,	   /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
 	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
+	VSD_HOLD_MS = 1,	   /* packets of a connection whose socket is full stay on the ring */
 	VSD_ROUNDS = 4,		   /* batches in each direction before other guests and events have their turn */
 	VSD_MESSAGES = 64,	   /* vhost-user messages dealt with at a time */
 	VSD_ACCEPT_BATCH = 64,	   /* host clients accepted at a time */
@@ -41,9 +44,17 @@ enum vsd_source {
 	VSD_SOURCE_KICK_RX,
 	VSD_SOURCE_KICK_TX,
 	VSD_SOURCE_KICK_EVENT,
-	VSD_SOURCE_HOST_LISTENER,
+	VSD_SOURCE_HOST_LISTENER, /* + enum vsd_host_kind */
+	VSD_SOURCE_HOST_SEQPACKET,
 	VSD_SOURCE_CONN,
 	NUM_VSD_SOURCES,
+};
+
+/* The two listeners for host clients. */
+enum vsd_host_kind {
+	VSD_HOST_STREAM,
+	VSD_HOST_SEQPACKET, /* PATH_seqpacket */
+	NUM_VSD_HOST_KINDS,
 };
 
 struct vsd_guest;
@@ -57,6 +68,7 @@ struct vsd_watch {
 struct vsd_packet {
 	u16 first; /* segment */
 	u16 niov;
+	u32 len;
 	u16 next; /* packet of the same connection, or VSD_NO_PACKET */
 };
 #define VSD_NO_PACKET 0xffff
@@ -66,6 +78,7 @@ struct vsd_packet {
  * @epfd: epoll
  * @spare_fd: given up for a moment to refuse a client when there are no descriptors left
  * @now: CLOCK_MONOTONIC in ns, read once per turn of the loop
+ * @polling: the next turn comes without anybody having to ring a doorbell
  * @iov: segments of the batch being worked on; @out: of the system call
  * @packets: of the batch
  */
@@ -73,6 +86,7 @@ struct vsd_loop {
 	int epfd;
 	int spare_fd;
 	u64 now;
+	bool polling;
 	struct iovec iov[VSD_BATCH_IOV];
 	struct iovec out[VU_CHAIN_IOV_MAX];
 	struct vsd_packet packets[VSD_BATCH_PACKETS];
@@ -93,14 +107,20 @@ enum vsd_phase {
  * @watch: for epoll
  * @c: the engine's part
  * @all_next, @all_link: list of all connections of the guest
- * @tail: bytes from the guest that the socket did not take yet
+ * @tail: bytes from the guest that the socket did not take yet; seqpacket: messages, each behind its length
+ * @part: seqpacket: the beginning of a message from the guest
+ * @rest: seqpacket: what is left of a message for the guest
+ * @record: seqpacket: messages from the guest, counted
+ * @queued: seqpacket: payload in @tail
  * @dial_until: when to stop dialling
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
+ * @seqpacket: its socket, and the guest's, is of that type
  * @batch_first, @batch_last: its packets in the current batch; @batch_bytes, @batch_iov: their sums
  * @batch_next: next connection with packets in the batch
  * @batched: it is in that chain
  * @wants_out: EPOLLOUT is asked for
+ * @last: the peer writes no more: what is in the socket is the last
  * @hup: the peer closed both directions
  * @eof: everything that the peer sent was read
  * @deaf: the peer does not read any more: what the guest sends is dropped
@@ -113,6 +133,10 @@ struct vsd_conn {
 	struct vsd_conn *all_next;
 	struct vsd_conn **all_link;
 	struct vsock_tail tail;
+	struct vsock_tail part;
+	struct vsock_tail rest;
+	struct vsp_record record;
+	u32 queued;
 	u64 dial_until;
 	struct vsd_conn *batch_next;
 	u32 batch_bytes;
@@ -121,8 +145,10 @@ struct vsd_conn {
 	u16 batch_last;
 	int fd;
 	u8 phase;
+	bool seqpacket;
 	bool batched;
 	bool wants_out;
+	bool last;
 	bool hup;
 	bool eof;
 	bool deaf;
@@ -139,6 +165,7 @@ struct vsd_counters {
 	u64 opened;
 	u64 refused;
 	u64 sessions;
+	u64 messages_too_big; /* a socket or the guest's window will never take them */
 };
 
 /**
@@ -151,11 +178,15 @@ struct vsd_counters {
  * @all: every struct vsd_conn
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
  * @conns: how many there are, @dead not counted
- * @vu_fd: listener for the front-end; @host_fd: for host clients
+ * @vu_fd: listener for the front-end; @host_fd: for host clients, by enum vsd_host_kind
+ * @seq_path: of the second of these
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
+ * @drain_kick: of those, the ones that have to be read
  * @from_due: the tx ring may hold something
+ * @held: packets of this connection, and no others, were left on the tx ring, because its socket is full
+ * @held_until: then they are taken in any case
  * @starved: the rx ring has no buffer; its doorbell is awaited
- * @host_paused: the listener for host clients is not polled
+ * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
  */
 struct vsd_guest {
@@ -171,12 +202,16 @@ struct vsd_guest {
 	struct vsd_rate rate;
 	u32 conns;
 	int vu_fd;
-	int host_fd;
+	int host_fd[NUM_VSD_HOST_KINDS];
+	char seq_path[VSD_PATH_MAX];
 	int polled_kick[VU_RINGS_MAX];
+	bool drain_kick[VU_RINGS_MAX];
 	struct vsd_watch vu_watch;
 	struct vsd_watch front_watch;
 	struct vsd_watch kick_watch[VU_RINGS_MAX];
-	struct vsd_watch host_watch;
+	struct vsd_watch host_watch[NUM_VSD_HOST_KINDS];
+	struct vsd_conn *held;
+	u64 held_until;
 	bool from_due;
 	bool starved;
 	bool host_paused;
@@ -195,6 +230,12 @@ void vsd_guest_event(struct vsd_watch *w, u32 events);
 
 /* Do what is to be done now. True: there is more to do at once. */
 bool vsd_guest_serve(struct vsd_guest *g);
+
+/* Packets that it moved up to now: has anything happened? */
+static inline u64 vsd_guest_moved(const struct vsd_guest *g)
+{
+	return g->counters.packets_from_guest + g->counters.packets_to_guest;
+}
 
 /* When it must be served again even if nothing happens, or VSOCK_NEVER. */
 u64 vsd_guest_deadline(const struct vsd_guest *g);
@@ -229,23 +270,57 @@ void vsd_conn_reap(struct vsd_conn *s);
 /* The socket has nothing more for the guest. */
 void vsd_conn_eof(struct vsd_conn *s);
 
-/* Write the segments, @bytes in all, to the socket; what it does not take is kept. */
-void vsd_conn_write(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
+/* Write the segments, @bytes in all, to the socket. Returns how many are done with: written, or nobody reads them. */
+u32 vsd_conn_offer(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes);
+
+/* Keep the segments from byte @done on until the socket takes them. */
+void vsd_conn_keep(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 done);
+
+/* Packets of this connection that were left on the ring are looked at again. */
+static inline void vsd_conn_release(struct vsd_conn *s)
+{
+	struct vsd_guest *g = s->watch.guest;
+
+	if (g->held != s)
+		return;
+	g->held = NULL;
+	g->from_due = true;
+}
 
 static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
 {
 	return (struct vsd_conn *)(void *)((u8 *)c - offsetof(struct vsd_conn, c));
 }
 
+/* The socket does not read any more. */
+void vsd_conn_deaf(struct vsd_conn *s);
+
+/* Ask for EPOLLOUT, or not. */
+void vsd_conn_want_out(struct vsd_conn *s, bool wants);
+
+/* Bytes that the guest sent and the socket has not got. */
+static inline u32 vsd_conn_unread(const struct vsd_conn *s)
+{
+	return s->seqpacket ? s->queued + s->part.len : s->tail.len;
+}
+
+/* record.c */
+
+/* A packet of a message. */
+void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iovec *iov, u32 niov);
+
+/* Send the messages that wait. True: none is left. */
+bool vsd_record_flush(struct vsd_conn *s);
+
 /* host.c */
 
-/* A listening socket at @path; a path where nobody answers is taken over. -errno after a message. */
-int vsd_host_listen(const char *component, const char *option, const char *path);
+/* A socket of @type listening at @path; a path where nobody answers is taken over. -errno after a message. */
+int vsd_host_listen(const char *component, const char *option, const char *path, int type);
 
 /* Take in clients. */
-void vsd_host_accept(struct vsd_guest *g);
+void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind);
 
-/* Poll the listener again after it was paused. */
+/* Poll the listeners again after they were paused. */
 void vsd_host_resume(struct vsd_guest *g);
 
 /* Read what is there of the CONNECT line. */

@@ -19,7 +19,7 @@ enum vsd_level vsd_level_by_name(const char *name)
 {
 	u32 i = VSD_ERROR;
 
-	while (i < NUM_VSD_LEVELS && strcmp(name, level_names[i]))
+	while (i < NUM_VSD_LEVELS && strcmp(name, level_names[i]) != 0)
 		i++;
 	return i;
 }

@@ -29,6 +29,8 @@ struct daemon {
 	struct vsd_guest guest;
 	struct vsd_watch signal_watch;
 	int signal_fd;
+	u64 poll_ns;
+	u64 poll_until;
 	bool stop;
 };
 
@@ -103,12 +105,27 @@ static int sleep_ms(const struct daemon *d, bool more)
 	return at <= d->loop.now ? 0 : (int)((at - d->loop.now + VSD_MS - 1) / VSD_MS);
 }
 
+/*
+ * Whether to look again instead of sleeping: for a while after anything happened. The turn in which polling ends is
+ * served once more, for it asks for doorbells.
+ */
+static bool poll_on(struct daemon *d, bool busy)
+{
+	bool before = d->loop.polling;
+
+	if (busy)
+		d->poll_until = d->loop.now + d->poll_ns;
+	d->loop.polling = d->loop.now < d->poll_until;
+	return d->loop.polling || before;
+}
+
 static void run(struct daemon *d)
 {
 	struct epoll_event events[EVENTS_MAX];
 	bool more = false;
 
 	while (!d->stop) {
+		u64 moved = vsd_guest_moved(&d->guest);
 		int n = epoll_wait(d->loop.epfd, events, EVENTS_MAX, sleep_ms(d, more));
 
 		d->loop.now = monotonic();
@@ -122,6 +139,7 @@ static void run(struct daemon *d)
 				vsd_guest_event(w, events[i].events);
 		}
 		more = vsd_guest_serve(&d->guest);
+		more |= poll_on(d, n > 0 || more || vsd_guest_moved(&d->guest) != moved);
 	}
 }
 
@@ -139,6 +157,7 @@ static int start(struct daemon *d, struct vsd_opts *opts)
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return err;
 	}
+	d->poll_ns = opts->poll_us * 1000ull;
 	fit_limits(&opts->guest);
 	return vsd_guest_start(&d->guest, &d->loop, &opts->guest);
 }

@@ -17,7 +17,8 @@ static const char usage[] =
 	"  --guest-cid N             context identifier of the guest (3)\n"
 	"  --socket PATH             socket for the virtual machine monitor\n"
 	"  --uds-path PATH           host programs connect to PATH and say \"CONNECT <port>\";\n"
-	"                            the guest reaches host programs that listen at PATH_<port>\n"
+	"                            the guest reaches host programs that listen at PATH_<port>;\n"
+	"                            seqpacket: PATH_seqpacket, and PATH_<port> of that type\n"
 	"  --tx-buffer-size BYTES    receive window of each connection (262144)\n"
 	"  --queue-size N            largest virtqueue accepted, a power of two (1024)\n"
 	"  --max-connections N       most connections at a time (4096)\n"
@@ -25,6 +26,8 @@ static const char usage[] =
 	"  --connect-timeout MS      for an answer to a connection request (2000)\n"
 	"  --close-timeout MS        for the guest to confirm a close (2000)\n"
 	"  --linger-timeout MS       for a host program to read what a closed connection left (30000)\n"
+	"  --poll-us N               look for work for N microseconds before sleeping: less latency,\n"
+	"                            more processor time; only while there is traffic (0)\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
 	"  -h, --help                this text\n"
 	"  -V, --version             version\n"
@@ -42,6 +45,7 @@ enum {
 	OPT_CONNECT,
 	OPT_CLOSE,
 	OPT_LINGER,
+	OPT_POLL,
 	OPT_LOG_LEVEL,
 };
 
@@ -56,6 +60,7 @@ static const struct option long_options[] = {
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT },
 	{ "close-timeout", required_argument, NULL, OPT_CLOSE },
 	{ "linger-timeout", required_argument, NULL, OPT_LINGER },
+	{ "poll-us", required_argument, NULL, OPT_POLL },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
@@ -111,6 +116,8 @@ static bool option(struct vsd_opts *o, int opt, const char *arg)
 		return number("close-timeout", arg, 1, VSD_TIMEOUT_MAX_MS, &g->close_ms);
 	case OPT_LINGER:
 		return number("linger-timeout", arg, 1, VSD_TIMEOUT_MAX_MS, &g->linger_ms);
+	case OPT_POLL:
+		return number("poll-us", arg, 0, VSD_POLL_MAX_US, &o->poll_us);
 	default:
 		o->level = vsd_level_by_name(arg);
 		if (o->level < NUM_VSD_LEVELS)

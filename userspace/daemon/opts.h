@@ -26,6 +26,7 @@ enum {
 	VSD_CLOSE_TIMEOUT_MS = 2000,   /* for the guest's RST after SHUTDOWN */
 	VSD_LINGER_TIMEOUT_MS = 30000, /* for a host reader to take the last bytes of a guest that is gone */
 	VSD_TIMEOUT_MAX_MS = 3600000,
+	VSD_POLL_MAX_US = 1000000,
 };
 
 /**
@@ -57,8 +58,15 @@ enum vsd_opts_what {
 	VSD_OPTS_BAD,  /* what is wrong was printed */
 };
 
+/**
+ * struct vsd_opts - the command line
+ * @level: what is logged
+ * @poll_us: how long to look for work before sleeping
+ * @guest: the guest
+ */
 struct vsd_opts {
 	enum vsd_level level;
+	u32 poll_us;
 	struct vsd_guest_opts guest;
 };
 

@@ -4,6 +4,9 @@
  *
  * A turn of a connection takes as many buffers as its deficit and its credit allow, reads into all of them with one
  * system call that leaves room for the headers, and writes the headers afterwards. Buffers that stayed empty go back.
+ *
+ * A seqpacket message begins when the guest has credit for all of it, so that it never stops in the middle for want of
+ * it. What does not fit into the buffers of a turn is kept and goes first in the next.
  */
 #include "daemon/guest.h"
 
@@ -27,6 +30,7 @@ struct turn {
 	u32 niov;
 	u32 out; /* segments in vsd_loop.out */
 	u32 bytes;
+	bool drained; /* the socket is empty for now */
 };
 
 /* Write the first bytes of a chain. */
@@ -67,6 +71,7 @@ static bool take_buffer(struct vsd_guest *g, struct turn *t)
 							      .niov = (u16)p.niov,
 							      .room = p.bytes - VSP_HDR_LEN };
 			t->niov += p.niov;
+			g->mux.piece = p.bytes - VSP_HDR_LEN;
 			return true;
 		}
 		if (t->n) {
@@ -100,13 +105,14 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 	}
 }
 
-/* Take buffers for what the connection may send in this turn. */
-static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn *c)
+/* Take buffers for what the connection may send in this turn, at most @most bytes. */
+static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn *c, u32 most)
 {
-	u32 credit = vsock_conn_credit(c);
+	u32 credit = vsock_conn_credit(c) < most ? vsock_conn_credit(c) : most;
+	u32 packets = most == UINT32_MAX ? vsock_conn_packets(c) : VSD_TURN_CHAINS;
 	s32 deficit = c->flow.deficit;
 
-	while (credit && deficit > 0 && t->n < VSD_TURN_CHAINS) {
+	while (credit && deficit > 0 && t->n < VSD_TURN_CHAINS && t->n < packets) {
 		struct buffer *b;
 		u32 len;
 
@@ -128,14 +134,20 @@ static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn 
 	}
 }
 
-/* Bytes that the socket gave; 0: none now, or never again, and the connection knows. */
+/*
+ * Bytes that the socket gave; 0: none now, or never again, and the connection knows. Less than there was room for means
+ * that no more was there, and the next byte raises an event: no need to ask. Descriptors that a client sends along cut
+ * a read short as well, and behind a hang-up nothing raises an event any more.
+ */
 static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
 	struct msghdr mh = { .msg_iov = g->loop->out, .msg_iovlen = t->out };
 	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 
-	if (n > 0)
+	if (n > 0) {
+		t->drained = (u32)n < t->bytes && !s->last && !(mh.msg_flags & MSG_CTRUNC);
 		return (u32)n;
+	}
 	if (n == 0) {
 		vsd_conn_eof(s);
 	} else if (errno == EAGAIN || errno == EINTR) {
@@ -151,30 +163,158 @@ static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 	return 0;
 }
 
-/* A turn of a connection that has data, or its end. False: no buffer. */
-static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
+/* Write the headers of the first @bytes of a turn, use its buffers and give the others back. */
+static u32 finish(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 bytes, struct vsp_frag *frag)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
+	u32 filled = 0;
+
+	g->counters.bytes_to_guest += bytes;
+	/* An empty message is a packet too. */
+	for (; filled < t->n && (bytes || (frag && !filled)); filled++) {
+		const struct buffer *b = &t->buffers[filled];
+		u32 len = bytes < b->room ? bytes : b->room;
+		u32 flags = frag ? vsp_frag_next(frag, len ? len : 1).flags : 0;
+
+		put_header(&g->loop->iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
+		vu_ring_use(r, b->head, VSP_HDR_LEN + len);
+		bytes -= len;
+	}
+	vu_ring_unpop(r, (u16)(t->n - filled));
+	g->counters.packets_to_guest += filled;
+	return filled;
+}
+
+/* What the host sends next. */
+enum next { NEXT_MESSAGE, NEXT_NOTHING, NEXT_END };
+
+/* Look at the next message: its length, without taking it. */
+static enum next peek(struct vsd_guest *g, struct vsd_conn *s, u32 *len)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct msghdr mh = { .msg_control = control.bytes, .msg_controllen = sizeof(control) };
+	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+
+	*len = n > 0 ? (u32)n : 0;
+	if (n > 0 || (n == 0 && mh.msg_controllen && s->fd >= 0))
+		return NEXT_MESSAGE;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		vsock_mux_ready(&g->mux, &s->c, false);
+		return NEXT_NOTHING;
+	}
+	s->lost |= n < 0;
+	vsd_conn_eof(s);
+	return NEXT_END;
+}
+
+/* May a message of @len bytes begin? Where the guest's window will never take it, the connection ends. */
+static bool may_begin(struct vsd_guest *g, struct vsd_conn *s, u32 len)
+{
+	if (len > vsp_txc_window(&s->c.txc) && s->c.txc.peer_buf_alloc) {
+		g->counters.messages_too_big++;
+		vsd_guest_warn(g, "a message of %u bytes is more than the window of guest port %u; reset", len,
+			       s->c.guest_port);
+		s->lost = true;
+		vsock_mux_abort(&g->mux, &s->c);
+		return false;
+	}
+	vsock_mux_need(&g->mux, &s->c, len);
+	return vsock_mux_may_send(&g->mux, &s->c);
+}
+
+/* Read a message of @len bytes into the buffers of the turn, and what they cannot take into vsd_conn.rest. */
+static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 len)
+{
+	struct vsd_loop *l = g->loop;
+	struct msghdr mh = { .msg_iov = l->out };
+	ssize_t n;
+
+	if (len > t->bytes) {
+		void *rest = vsock_tail_reserve(&s->rest, len - t->bytes);
+
+		if (!rest) {
+			g->mux.rejects[VSP_REJECT_NO_MEMORY]++;
+			s->lost = true;
+			vsock_mux_abort(&g->mux, &s->c);
+			return false;
+		}
+		l->out[t->out++] = (struct iovec){ .iov_base = rest, .iov_len = len - t->bytes };
+	}
+	mh.msg_iovlen = t->out;
+	n = recvmsg(s->fd, &mh, MSG_DONTWAIT);
+	if (n == (ssize_t)len)
+		return true;
+	g->dev.mem.lost |= n < 0 && errno == EFAULT;
+	s->lost = true;
+	vsock_mux_abort(&g->mux, &s->c);
+	return false;
+}
+
+/* More of the message that was begun. */
+static void copy_rest(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
+{
+	for (u32 i = 0; i < t->out && s->rest.len; i++) {
+		const struct iovec *to = &g->loop->out[i];
+		u32 n = to->iov_len < s->rest.len ? (u32)to->iov_len : s->rest.len;
+
+		memcpy(to->iov_base, s->rest.bytes + s->rest.first, n);
+		vsock_tail_drop(&s->rest, n);
+	}
+}
+
+/* A turn of a seqpacket connection: one message, or a part of it. False: no buffer. */
+static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 {
 	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
 	struct turn t = { 0 };
-	u32 left, filled = 0;
+	struct vsp_frag frag = { .left = s->rest.len };
+	u32 bytes;
 
-	gather(g, &t, &s->c);
+	if (!s->rest.len && (peek(g, s, &frag.left) != NEXT_MESSAGE || !may_begin(g, s, frag.left)))
+		return true;
+	if (frag.left)
+		gather(g, &t, &s->c, frag.left);
+	else
+		take_buffer(g, &t);
 	if (!t.n)
 		return false;
-	left = fill(g, &t, s);
-	g->counters.bytes_to_guest += left;
-	for (; left; filled++) {
-		const struct buffer *b = &t.buffers[filled];
-		u32 len = left < b->room ? left : b->room;
-
-		put_header(&g->loop->iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len));
-		vu_ring_use(r, b->head, VSP_HDR_LEN + len);
-		left -= len;
+	/* One segment must be free for what does not fit. */
+	if (t.out == VU_CHAIN_IOV_MAX && frag.left > t.bytes)
+		t.bytes -= (u32)g->loop->out[--t.out].iov_len;
+	bytes = frag.left < t.bytes ? frag.left : t.bytes;
+	if (s->rest.len) {
+		copy_rest(g, &t, s);
+	} else if (!read_message(g, &t, s, frag.left)) {
+		vu_ring_unpop(r, (u16)t.n);
+		return true;
 	}
-	vu_ring_unpop(r, (u16)(t.n - filled));
-	g->counters.packets_to_guest += filled;
-	*used += filled;
+	/* The rest may go in any pieces; the length of the next message is not known yet. */
+	vsock_mux_need(&g->mux, &s->c, s->rest.len ? 1 : 0);
+	*used += finish(g, &t, s, bytes, &frag);
 	return true;
+}
+
+/* A turn of a stream connection that has data, or its end. False: no buffer. */
+static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
+{
+	struct turn t = { 0 };
+
+	gather(g, &t, &s->c, UINT32_MAX);
+	if (!t.n)
+		return false;
+	*used += finish(g, &t, s, fill(g, &t, s), NULL);
+	if (t.drained)
+		vsock_mux_ready(&g->mux, &s->c, false);
+	return true;
+}
+
+/* A turn of a connection that has something for the guest. False: no buffer. */
+static bool send_some(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
+{
+	return s->seqpacket ? send_message(g, s, used) : send_data(g, s, used);
 }
 
 static bool send_control(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
@@ -205,7 +345,7 @@ bool vsd_to_guest(struct vsd_guest *g)
 
 		if (!turn.any)
 			break;
-		sent = turn.control ? send_control(g, turn, &used) : send_data(g, vsd_conn_of(turn.conn), &used);
+		sent = turn.control ? send_control(g, turn, &used) : send_some(g, vsd_conn_of(turn.conn), &used);
 		if (!sent) {
 			g->starved = !vu_ring_await(r);
 			break;

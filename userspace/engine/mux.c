@@ -25,6 +25,7 @@ int vsock_mux_init(struct vsock_mux *m, const struct vsock_params *params)
 		(struct vsp_filter){ .my_cid = VSP_CID_ANY, .peer_cid = params->guest_cid, .types = vsp_types_for(0) };
 	m->budget.limit = VSP_REPLIES_DEFAULT;
 	m->last_port = VSOCK_PORTS - 1;
+	m->piece = VSOCK_PIECE_DEFAULT;
 	m->news_end = &m->news;
 	vsp_sched_init(&m->sched);
 	while (buckets < params->conns_max)
@@ -126,23 +127,48 @@ static bool may_send_data(const struct vsock_conn *c)
 	       !(c->hints & VSP_SHUTDOWN_RCV);
 }
 
+/* Must it wait until the guest has read more packets? Not in the middle of a message, which nobody can read. */
+static bool metered(const struct vsock_mux *m, const struct vsock_conn *c)
+{
+	return !c->midway && !vsp_meter_fits(&c->meter, c->need / m->piece + 1, c->txc.peer_buf_alloc);
+}
+
+bool vsock_mux_may_send(const struct vsock_mux *m, const struct vsock_conn *c)
+{
+	return vsp_txc_space(&c->txc) >= c->need && !metered(m, c);
+}
+
+/*
+ * The guest answers at once, whether anything was read or not, and may say nothing when there is room for a message but
+ * not less than it deems worth telling: so it is asked again after a while.
+ */
+static void ask_again_later(struct vsock_mux *m, struct vsock_conn *c)
+{
+	u32 doublings = c->meter_tries < VSOCK_METER_DOUBLINGS ? c->meter_tries : VSOCK_METER_DOUBLINGS;
+
+	if (!c->timer.place)
+		vsock_timer_start(&m->timers, &c->timer, m->now + ((u64)VSOCK_METER_RETRY_NS << doublings));
+}
+
 /* Put it into the scheduler, or take it out, as what it has to send demands. */
-static bool wants_turn(struct vsock_conn *c)
+static bool wants_turn(struct vsock_mux *m, struct vsock_conn *c)
 {
 	bool data = may_send_data(c);
+	bool waits = data && !vsock_mux_may_send(m, c);
 
-	if (data && !vsp_txc_space(&c->txc)) {
-		data = false;
+	if (waits || (data && vsp_meter_ask(&c->meter, c->txc.peer_buf_alloc))) {
 		if (!c->asked)
 			c->sends |= VSOCK_SEND_CREDIT_REQUEST;
 		c->asked = true;
 	}
-	return c->sends || data;
+	if (waits && (c->need > 1 || metered(m, c)))
+		ask_again_later(m, c);
+	return c->sends || (data && !waits);
 }
 
 static void reschedule(struct vsock_mux *m, struct vsock_conn *c)
 {
-	if (wants_turn(c))
+	if (wants_turn(m, c))
 		vsp_sched_wake(&m->sched, &c->flow);
 	else
 		vsp_sched_remove(&m->sched, &c->flow);
@@ -184,9 +210,10 @@ static u32 step(struct vsock_mux *m, struct vsock_conn *c, enum vsp_event event)
 	assert(v.possible);
 	if (m->trace)
 		m->trace(c, c->state, event, &v);
-	c->state = v.next;
-	if (v.acts & VSP_ACT_STOP_TIMER)
+	/* The timer of an established connection is the meter's. */
+	if ((v.acts & VSP_ACT_STOP_TIMER) || (c->state == VSP_ESTABLISHED && v.next != VSP_ESTABLISHED))
 		vsock_timer_stop(&m->timers, &c->timer);
+	c->state = v.next;
 	if (v.acts & VSP_ACT_START_TIMER)
 		vsock_timer_start(&m->timers, &c->timer,
 				  m->now + (v.next == VSP_CONNECTING ? m->params.connect_timeout :
@@ -270,6 +297,10 @@ static enum vsp_reject judge_credit(struct vsock_conn *c, const struct vsp_hdr *
 	}
 	if (hdr->op == VSP_OP_CREDIT_REQUEST)
 		vsp_rxc_ask(&c->rxc);
+	if (vsp_meter_acked(&c->meter, c->txc.peer_fwd_cnt)) {
+		c->asked = false;
+		c->meter_tries = 0;
+	}
 	if (hdr->op != VSP_OP_RW)
 		return VSP_OK;
 	if (c->hints & VSP_SHUTDOWN_SEND)
@@ -307,11 +338,19 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 	return acts & VSP_ACT_DELIVER ? VSOCK_DELIVER : VSOCK_NOTHING;
 }
 
+void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes)
+{
+	vsp_rxc_unadmit(&c->rxc, bytes);
+}
+
 static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 host_port, u32 guest_port)
 {
 	c->type = type;
 	c->host_port = host_port;
 	c->guest_port = guest_port;
+	c->lowat = 1;
+	/* The length of the first message is not known yet. */
+	c->need = type == VSP_TYPE_SEQPACKET ? 0 : 1;
 	c->txc = vsp_txc_init(VSP_WINDOW_MAX);
 	c->rxc = vsp_rxc_init(m->params.window);
 	hash(m, c);
@@ -354,14 +393,25 @@ bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 
 	return false;
 }
 
-void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+static void announce_room(struct vsock_mux *m, struct vsock_conn *c)
 {
-	vsp_rxc_consume(&c->rxc, bytes);
 	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) ||
-	    !vsp_rxc_update_due(&c->rxc, 1, c->txc.peer_buf_alloc))
+	    !vsp_rxc_update_due(&c->rxc, c->lowat, c->txc.peer_buf_alloc))
 		return;
 	c->sends |= VSOCK_SEND_CREDIT_UPDATE;
 	reschedule(m, c);
+}
+
+void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+{
+	vsp_rxc_consume(&c->rxc, bytes);
+	announce_room(m, c);
+}
+
+void vsock_mux_lowat(struct vsock_mux *m, struct vsock_conn *c, u32 lowat)
+{
+	c->lowat = lowat;
+	announce_room(m, c);
 }
 
 void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c)
@@ -373,6 +423,12 @@ void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c)
 void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready)
 {
 	c->ready = ready;
+	reschedule(m, c);
+}
+
+void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
+{
+	c->need = bytes;
 	reschedule(m, c);
 }
 
@@ -401,7 +457,14 @@ void vsock_mux_abort(struct vsock_mux *m, struct vsock_conn *c)
 
 void vsock_mux_timeout(struct vsock_mux *m, struct vsock_conn *c)
 {
-	step(m, c, VSP_EV_TIMEOUT);
+	if (c->state != VSP_ESTABLISHED) {
+		step(m, c, VSP_EV_TIMEOUT);
+		return;
+	}
+	if (c->meter_tries < VSOCK_METER_DOUBLINGS)
+		c->meter_tries++;
+	c->asked = false;
+	reschedule(m, c);
 }
 
 void vsock_mux_gone(struct vsock_mux *m)
@@ -496,10 +559,19 @@ struct vsp_hdr vsock_mux_control(struct vsock_mux *m, struct vsock_turn turn)
 	/* Every header states our credit. */
 	if (send != VSOCK_SEND_RST)
 		c->sends &= (u8)~VSOCK_SEND_CREDIT_UPDATE;
-	vsp_sched_charge(&m->sched, &c->flow, 0, wants_turn(c));
+	vsp_sched_charge(&m->sched, &c->flow, 0, wants_turn(m, c));
 	if (c->state == VSP_CLOSED && !c->sends)
 		tell(m, c, VSOCK_SENT_LAST);
 	return hdr;
+}
+
+u32 vsock_conn_packets(const struct vsock_conn *c)
+{
+	u32 budget = vsp_meter_budget(c->txc.peer_buf_alloc);
+
+	if (c->midway)
+		return UINT32_MAX;
+	return c->meter.out < budget ? budget - c->meter.out : 1;
 }
 
 u32 vsock_conn_credit(const struct vsock_conn *c)
@@ -507,13 +579,15 @@ u32 vsock_conn_credit(const struct vsock_conn *c)
 	return vsp_txc_space(&c->txc);
 }
 
-struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len)
+struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len, u32 flags)
 {
 	u32 taken = vsp_txc_take(&c->txc, len);
 
 	assert(taken == len);
 	vsp_txc_sent(&c->txc, taken);
+	vsp_meter_sent(&c->meter, c->txc.sent_cnt, c->txc.peer_buf_alloc);
+	c->midway = c->type == VSP_TYPE_SEQPACKET && !(flags & VSP_SEQ_EOM);
 	c->sends &= (u8)~VSOCK_SEND_CREDIT_UPDATE;
-	vsp_sched_charge(&m->sched, &c->flow, len, wants_turn(c));
-	return header(m, c, VSP_OP_RW, 0, len);
+	vsp_sched_charge(&m->sched, &c->flow, len, wants_turn(m, c));
+	return header(m, c, VSP_OP_RW, flags, len);
 }

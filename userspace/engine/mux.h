@@ -19,12 +19,17 @@
 #include "kernel/proto/budget.h"
 #include "kernel/proto/conn.h"
 #include "kernel/proto/credit.h"
+#include "kernel/proto/meter.h"
 #include "kernel/proto/sched.h"
 
 enum {
 	/* Ports given to connections that the host opens: the hybrid protocol's range. */
 	VSOCK_PORT_FIRST = 1 << 30,
 	VSOCK_PORTS = 1 << 30,
+	/* A guest that holds too many packets unread is asked again after this, doubled each time up to 64 times. */
+	VSOCK_METER_RETRY_NS = 10000000,
+	VSOCK_METER_DOUBLINGS = 6,
+	VSOCK_PIECE_DEFAULT = 1024, /* payload of a receive buffer of the guest, before one was seen */
 };
 
 /* Control packets that a connection owes its peer, sent in this order. */
@@ -51,7 +56,10 @@ enum vsock_fact {
  * @next: chain of its bucket; @port_next: chain of its host port's bucket; @news_next: chain of connections with facts
  * @txc: towards the guest
  * @rxc: from the guest
- * @timer: the deadline of its state
+ * @meter: packets that the guest holds unread
+ * @timer: the deadline of its state; while established, when to ask for credit again
+ * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
+ * @lowat: the reader can do nothing with fewer bytes than this, at least 1
  * @host_port: our end; @guest_port: the guest's
  * @type: enum vsp_type
  * @state: enum vsp_state, written in one function
@@ -64,6 +72,8 @@ enum vsock_fact {
  * @in_news: it is in the chain of news
  * @ready: the driver has bytes, or the end, for the guest
  * @asked: credit was asked for since it last grew
+ * @midway: the guest has the beginning of a message
+ * @meter_tries: times that it was asked in vain
  */
 struct vsock_conn {
 	struct vsp_flow flow;
@@ -72,7 +82,10 @@ struct vsock_conn {
 	struct vsock_conn *news_next;
 	struct vsp_txc txc;
 	struct vsp_rxc rxc;
+	struct vsp_meter meter;
 	struct vsock_timer timer;
+	u32 need;
+	u32 lowat;
 	u32 host_port;
 	u32 guest_port;
 	u16 type;
@@ -86,6 +99,8 @@ struct vsock_conn {
 	bool in_news;
 	bool ready;
 	bool asked;
+	bool midway;
+	u8 meter_tries;
 };
 
 /**
@@ -123,6 +138,7 @@ typedef void (*vsock_trace_fn)(const struct vsock_conn *c, enum vsp_state from, 
  * @timers: deadlines of all connections
  * @news: connections with facts, oldest first
  * @last_port: host port given out last
+ * @piece: payload of a receive buffer of the guest; the driver keeps it up to date
  * @rejects: refused packets by reason
  * @trace: see vsock_trace_fn
  */
@@ -143,6 +159,7 @@ struct vsock_mux {
 	struct vsock_conn *news;
 	struct vsock_conn **news_end;
 	u32 last_port;
+	u32 piece;
 	u64 rejects[NUM_VSP_REJECTS];
 	vsock_trace_fn trace;
 };
@@ -172,6 +189,9 @@ struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr
  */
 enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread);
 
+/* The newest @bytes of payload that were to be delivered stay on the guest's ring and will arrive again. */
+void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes);
+
 /* Count a packet that was refused, and answer it if the rules say so. */
 void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_reject why);
 
@@ -191,6 +211,12 @@ void vsock_mux_drained(struct vsock_mux *m, struct vsock_conn *c);
 
 /* The driver has (or has not) bytes or the end of them for the guest. */
 void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready);
+
+/* What it has next goes to the guest in one piece of @bytes of credit, or 1: in any pieces. */
+void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);
+
+/* The reader can do nothing before @lowat bytes are there, or 1: tell the guest of room that it does not know of. */
+void vsock_mux_lowat(struct vsock_mux *m, struct vsock_conn *c, u32 lowat);
 
 /* We will not send (VSP_SHUTDOWN_SEND) or not receive any more. */
 void vsock_mux_shut(struct vsock_mux *m, struct vsock_conn *c, u8 hints);
@@ -219,11 +245,17 @@ struct vsock_turn vsock_mux_next(const struct vsock_mux *m);
 /* The control packet of this turn; it counts as sent. */
 struct vsp_hdr vsock_mux_control(struct vsock_mux *m, struct vsock_turn turn);
 
-/* How many bytes of data may follow each other in this turn; at least 1. */
+/* How many bytes of data may follow each other in this turn; at least vsock_conn.need. */
 u32 vsock_conn_credit(const struct vsock_conn *c);
 
-/* The header of a data packet of @len bytes, which counts as sent. */
-struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len);
+/* May what it has next be sent, as far as credit and the guest's patience with small packets go? */
+bool vsock_mux_may_send(const struct vsock_mux *m, const struct vsock_conn *c);
+
+/* How many packets of data may follow each other in this turn; at least 1. */
+u32 vsock_conn_packets(const struct vsock_conn *c);
+
+/* The header of a data packet of @len bytes with @flags (VSP_SEQ_*), which counts as sent. */
+struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len, u32 flags);
 
 /* The next connection to which something happened, with its @facts; the driver clears them. NULL: no more. */
 struct vsock_conn *vsock_mux_news(struct vsock_mux *m);

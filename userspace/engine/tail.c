@@ -37,13 +37,21 @@ static bool make_room(struct vsock_tail *t, u32 len)
 	return true;
 }
 
-bool vsock_tail_add(struct vsock_tail *t, const void *bytes, u32 len)
+void *vsock_tail_reserve(struct vsock_tail *t, u32 len)
 {
 	if (!make_room(t, len))
-		return false;
-	memcpy(t->bytes + t->first + t->len, bytes, len);
+		return NULL;
 	t->len += len;
-	return true;
+	return t->bytes + t->first + t->len - len;
+}
+
+bool vsock_tail_add(struct vsock_tail *t, const void *bytes, u32 len)
+{
+	void *to = vsock_tail_reserve(t, len);
+
+	if (to)
+		memcpy(to, bytes, len);
+	return to;
 }
 
 void vsock_tail_drop(struct vsock_tail *t, u32 len)

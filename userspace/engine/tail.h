@@ -20,6 +20,9 @@ struct vsock_tail {
 /* Add @len bytes. False: out of memory, nothing was added. */
 bool vsock_tail_add(struct vsock_tail *t, const void *bytes, u32 len);
 
+/* Add @len bytes that the caller writes, at the address returned. NULL: out of memory. */
+void *vsock_tail_reserve(struct vsock_tail *t, u32 len);
+
 /* The oldest @len bytes went away. */
 void vsock_tail_drop(struct vsock_tail *t, u32 len);
 

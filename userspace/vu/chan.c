@@ -142,5 +142,5 @@ int vu_chan_send(struct vu_chan *ch, const struct vu_msg *msg)
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	return n == (ssize_t)(VU_HDR_LEN + msg->size) ? 0 : -EAGAIN;
+	return (size_t)n == (size_t)VU_HDR_LEN + msg->size ? 0 : -EAGAIN;
 }

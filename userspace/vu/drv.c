@@ -13,9 +13,11 @@ static u16 load16(const u8 *p)
 	return le16_to_cpu(__atomic_load_n((const u16 *)(const void *)p, __ATOMIC_ACQUIRE));
 }
 
-static void store16(u8 *p, u16 v)
+static void store16(void *p, u16 v)
 {
-	__atomic_store_n((u16 *)(void *)p, (u16)cpu_to_le16(v), __ATOMIC_RELEASE);
+	u16 *field = p;
+
+	__atomic_store_n(field, (u16)cpu_to_le16(v), __ATOMIC_RELEASE);
 }
 
 u32 vu_drv_avail_offset(u32 size)

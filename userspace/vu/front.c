@@ -53,6 +53,7 @@ static int ask_u64(struct vu_front *f, enum vu_request request, u64 *value)
 
 static int negotiate(struct vu_front *f)
 {
+	struct vu_msg owner = { .request = VU_SET_OWNER };
 	struct vu_msg config = { .request = VU_GET_CONFIG, .size = 12 + sizeof(u64), .body.config.size = sizeof(u64) };
 	const u64 protocol = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_REPLY_ACK);
 	u64 offered = 0, offered_protocol = 0;
@@ -63,7 +64,7 @@ static int negotiate(struct vu_front *f)
 	if (!err && (offered & VU_BIT(VU_F_PROTOCOL_FEATURES)))
 		err = call_u64(f, VU_SET_PROTOCOL_FEATURES, offered_protocol & protocol);
 	if (!err)
-		err = call_u64(f, VU_SET_OWNER, 0);
+		err = vu_front_call(f, &owner, false);
 	if (!err)
 		err = vu_front_call(f, &config, true);
 	if (err)
@@ -76,17 +77,17 @@ static int negotiate(struct vu_front *f)
 
 static int share_memory(struct vu_front *f)
 {
-	u64 half = f->opts.memory / 2 & ~4095ull;
-	struct vu_msg msg = { .request = VU_SET_MEM_TABLE,
-			      .size = 8 + 2 * sizeof(struct vu_region_desc),
-			      .nfds = 2,
-			      .fds = { f->memfd, f->memfd } };
+	u64 half = f->opts.whole ? 0 : f->opts.memory / 2 & ~4095ull;
+	struct vu_msg msg = { .request = VU_SET_MEM_TABLE, .fds = { f->memfd, f->memfd } };
+	struct vu_mem_table *t = &msg.body.table;
 
-	msg.body.table.nregions = 2;
-	msg.body.table.regions[0] = (struct vu_region_desc){ .gpa = FRONT_GPA, .uva = FRONT_UVA, .size = half };
-	msg.body.table.regions[1] = (struct vu_region_desc){
+	if (half)
+		t->regions[t->nregions++] = (struct vu_region_desc){ .gpa = FRONT_GPA, .uva = FRONT_UVA, .size = half };
+	t->regions[t->nregions++] = (struct vu_region_desc){
 		.gpa = FRONT_GPA + half, .uva = FRONT_UVA + half, .size = f->opts.memory - half, .mmap_offset = half
 	};
+	msg.nfds = t->nregions;
+	msg.size = (u32)(offsetof(struct vu_mem_table, regions) + t->nregions * sizeof(t->regions[0]));
 	return vu_front_call(f, &msg, false);
 }
 

@@ -2,8 +2,8 @@
 /*
  * front.h - the front-end of a vhost-user session: plays QEMU for a guest that we are ourselves
  *
- * Memory is a memfd that the device maps as two regions, so that chains may cross from one to the other. Rings lie at
- * its beginning; everything from vu_front_data() on is the caller's.
+ * Memory is a memfd that the device maps as two regions, so that chains may cross from one to the other, or as one.
+ * Rings lie at its beginning; everything from vu_front_data() on is the caller's.
  */
 #ifndef VU_FRONT_H
 #define VU_FRONT_H
@@ -22,6 +22,7 @@ enum {
  * @rings: 2 or 3
  * @ring_size: entries of each
  * @memory: bytes, a multiple of the page size
+ * @whole: memory is one region, as for a guest without a hole in its memory
  * @features: wanted, VU_BIT(); what the device does not offer is left out
  */
 struct vu_front_opts {
@@ -29,6 +30,7 @@ struct vu_front_opts {
 	u32 ring_size;
 	u64 memory;
 	u64 features;
+	bool whole;
 };
 
 /**

@@ -11,9 +11,11 @@ static u16 load16(const u8 *p)
 	return le16_to_cpu(__atomic_load_n((const u16 *)(const void *)p, __ATOMIC_RELAXED));
 }
 
-static void store16(u8 *p, u16 v)
+static void store16(void *p, u16 v)
 {
-	__atomic_store_n((u16 *)(void *)p, (u16)cpu_to_le16(v), __ATOMIC_RELAXED);
+	u16 *field = p;
+
+	__atomic_store_n(field, (u16)cpu_to_le16(v), __ATOMIC_RELAXED);
 }
 
 void vu_ring_init(struct vu_ring *r)
@@ -185,6 +187,13 @@ void vu_ring_use(struct vu_ring *r, u16 head, u32 len)
 	r->used_idx++;
 }
 
+void vu_ring_unuse(struct vu_ring *r, u16 n)
+{
+	assert((u16)(r->used_idx - r->published) >= n);
+	r->used_idx = (u16)(r->used_idx - n);
+	vu_ring_unpop(r, n);
+}
+
 static bool call_due(struct vu_ring *r)
 {
 	u16 before = r->signalled;
@@ -219,17 +228,19 @@ void vu_ring_publish(struct vu_ring *r)
 	(void)ignored;
 }
 
-bool vu_ring_await(struct vu_ring *r)
+bool vu_ring_await_past(struct vu_ring *r, u16 left)
 {
+	u16 next = (u16)(r->last_avail + left);
+
 	if (!vu_ring_live(r))
 		return false;
 	if (r->event_idx)
-		store16(r->used + vsp_avail_event_offset(r->size), r->last_avail);
+		store16(r->used + vsp_avail_event_offset(r->size), next);
 	else
 		store16(r->used, 0);
 	/* Pairs with the driver's barrier between making a chain available and asking whether we want to know. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (load16(r->avail + 2) == r->last_avail)
+	if (load16(r->avail + 2) == next)
 		return false;
 	vu_ring_hush(r);
 	return true;

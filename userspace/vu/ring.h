@@ -112,11 +112,23 @@ void vu_ring_unpop(struct vu_ring *r, u16 n);
 /* The oldest chain taken and not used is used, with @len bytes written to it. The driver does not see it yet. */
 void vu_ring_use(struct vu_ring *r, u16 head, u32 len);
 
+/* The last @n chains used were not used after all, and go back: they will be taken again. None may be published. */
+void vu_ring_unuse(struct vu_ring *r, u16 n);
+
 /* Show the driver everything used up to now, and call it if it wants that. */
 void vu_ring_publish(struct vu_ring *r);
 
-/* Ask for a kick when the next chain comes. True: one came meanwhile, take it; the kicks are off again. */
-bool vu_ring_await(struct vu_ring *r);
+/*
+ * Ask for a kick when another chain comes than the @left that were seen and left there. True: one came meanwhile, take
+ * it; the kicks are off again.
+ */
+bool vu_ring_await_past(struct vu_ring *r, u16 left);
+
+/* The same where none were left. */
+static inline bool vu_ring_await(struct vu_ring *r)
+{
+	return vu_ring_await_past(r, 0);
+}
 
 /* No kicks, please: we look by ourselves or have no need of chains. */
 void vu_ring_hush(struct vu_ring *r);

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the VM tests have on the host: vsockd, services that guests reach, and clients that reach guests."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from sluicevm import ROOT, Failure, wait_for
+
+BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
+LOGS = Path(os.environ.get("SLUICE_LOGS") or tempfile.mkdtemp(prefix="sluice-logs-"))
+LOGS.mkdir(parents=True, exist_ok=True)
+VSOCKD = BUILD / "userspace/daemon/vsockd"
+FAILED = []
+
+
+def check(good, name, detail=""):
+    if not good:
+        FAILED.append(name)
+        print(detail)
+    print(f"{'ok' if good else 'not ok'} - {name}", flush=True)
+    return bool(good)
+
+
+def note(text):
+    print(f"# {text}", flush=True)
+
+
+@contextlib.contextmanager
+def checked(name):
+    """A check that may raise; it passes if it does not."""
+    began = time.monotonic()
+    try:
+        yield
+    except (Failure, AssertionError, OSError) as error:
+        check(False, name, f"{type(error).__name__}: {error}")
+    else:
+        check(True, name)
+    seconds = time.monotonic() - began
+    if seconds > 20:
+        note(f"that took {seconds:.0f} s")
+
+
+class Host:
+    """vsockd and a directory for its sockets."""
+
+    def __init__(self, name, *options):
+        self.dir = Path(tempfile.mkdtemp(prefix="sluice-vm-", dir="/tmp"))
+        self.device, self.hybrid = self.dir / "device", self.dir / "host"
+        self.name, self.options, self.process, self.generation = name, options, None, 0
+        self.services = []
+
+    @property
+    def log(self):
+        return LOGS / f"{self.name}.vsockd{self.generation or ''}.log"
+
+    def start(self):
+        argv = [VSOCKD, "--guest-cid", "3", "--socket", self.device, "--uds-path", self.hybrid, *self.options]
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(lambda: "front-end at" in self.log.read_text() or not self.alive(), 10, "vsockd")
+        if not self.alive():
+            raise Failure(f"vsockd ended at once:\n{self.log.read_text()}")
+        return self
+
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """SIGKILL; what it leaves behind stays."""
+        self.process.kill()
+        self.process.wait()
+        self.generation += 1
+
+    def plug(self, vm):
+        """A chardev to the vsockd that runs now, in place of the old one, and the device behind it."""
+        vm.qmp.command("chardev-remove", id="vsock-char")
+        address = {"type": "unix", "data": {"path": str(self.device)}}
+        vm.qmp.command("chardev-add", id="vsock-char",
+                       backend={"type": "socket", "data": {"addr": address, "server": False}})
+        vm.plug_vsock()
+
+    def dial(self, port, timeout=30):
+        """A connection to a port of the guest, or ConnectionError."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(str(self.hybrid))
+            sock.sendall(b"CONNECT %d\n" % port)
+            line = b""
+            while not line.endswith(b"\n"):
+                byte = sock.recv(1)
+                if not byte:
+                    raise ConnectionError("refused")
+                line += byte
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def dial_patiently(self, port, timeout=30):
+        """dial() until the guest listens."""
+        def attempt():
+            with contextlib.suppress(ConnectionError):
+                return self.dial(port)
+        return wait_for(attempt, timeout, f"somebody at port {port} of the guest")
+
+    def serve(self, port, function, backlog=512):
+        service = Service(f"{self.hybrid}_{port}", function, backlog)
+        self.services.append(service)
+        return service
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        for service in self.services:
+            service.close()
+        if self.alive():
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Service:
+    """Calls FUNCTION with each connection, in a thread of its own; without one, nobody accepts."""
+
+    def __init__(self, path, function, backlog):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(backlog)
+        self.function, self.open = function, set()
+        if function:
+            threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self.listener.accept()
+                self.open.add(sock)
+                threading.Thread(target=self._one, args=(sock,), daemon=True).start()
+
+    def _one(self, sock):
+        with sock, contextlib.suppress(OSError):
+            self.function(sock)
+        self.open.discard(sock)
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.drop()
+
+    def drop(self):
+        """End every connection."""
+        for sock in list(self.open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def read_all(sock):
+    parts = []
+    while data := sock.recv(1 << 16):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def finish():
+    sys.stdout.flush()
+    return 1 if FAILED else 0
