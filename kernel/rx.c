@@ -59,6 +59,12 @@ static bool take_credit(struct vst_flow *flow, const struct vsp_hdr *hdr, struct
 	}
 }
 
+/* The end of what the peer sends, in the middle of a message: it will never be whole. */
+static bool cuts_message(const struct vst_flow *flow)
+{
+	return flow->open && (flow->hints & VSP_SHUTDOWN_SEND) && flow->arriving.len;
+}
+
 /* Fold the packet and what the ledgers say of it into an event. */
 static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
 {
@@ -77,6 +83,10 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 		return VSP_EV_DATA;
 	case VSP_OP_SHUTDOWN:
 		flow->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
+		if (cuts_message(flow)) {
+			res->why = VSP_REJECT_STATE;
+			return VSP_EV_VIOLATION;
+		}
 		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) || flow->records.count);
 	case VSP_OP_RST:
 		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));

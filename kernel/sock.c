@@ -555,6 +555,10 @@ static ssize_t vst_sock_seqpacket_dequeue(struct vsock_sock *vsk, struct msghdr 
 	return done < want ? -EFAULT : rec.len;
 }
 
+/*
+ * The core takes "no message" with an error for the end of file. It asks for the error only behind a message, so one
+ * of length 0 that vst_sock_seqpacket_dequeue() then does not find stands for it.
+ */
 static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
 {
 	struct vst_flow *flow = flow_of(vsk);
@@ -564,12 +568,14 @@ static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
 	spin_lock(&flow->lock);
 	count = flow->records.count;
 	spin_unlock(&flow->lock);
-	if (!count && flow->late_err) {
+	if (count)
+		return count;
+	if (flow->late_err) {
 		sk->sk_err = flow->late_err;
 		flow->late_err = 0;
 		sk_error_report(sk);
 	}
-	return count;
+	return sk->sk_err != 0;
 }
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
