@@ -27,7 +27,7 @@ static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
  * vst_pkt_new - room for a packet's payload
  * @gfp: for the packet and its pages
  * @flow: a reference is taken
- * @len: 1 .. VSP_MAX_PAYLOAD bytes
+ * @len: 0 .. VSP_MAX_PAYLOAD bytes
  *
  * Return: a packet whose @data, or @page, is to be filled; NULL without memory (a smaller @len may succeed).
  */
@@ -38,6 +38,7 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
 
 	if (!pkt)
 		return NULL;
+	pkt->zc = NULL;
 	pkt->page = NULL;
 	if (!small) {
 		pkt->page = payload_pages(len, &pkt->order, gfp);
@@ -54,8 +55,44 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
 	return pkt;
 }
 
+/**
+ * vst_pkt_new_zc - a packet for payload that stays where it is
+ * @flow: a reference is taken
+ * @uarg: a reference is taken
+ *
+ * Return: a packet without pieces yet, or NULL. May sleep.
+ */
+struct vst_pkt *vst_pkt_new_zc(struct vst_flow *flow, struct ubuf_info *uarg)
+{
+	struct vst_zc *zc = kmalloc(sizeof(*zc), GFP_KERNEL_ACCOUNT);
+	struct vst_pkt *pkt = zc ? vst_pkt_new(flow, 0, GFP_KERNEL_ACCOUNT) : NULL;
+
+	if (!pkt) {
+		kfree(zc);
+		return NULL;
+	}
+	net_zcopy_get(uarg);
+	zc->uarg = uarg;
+	zc->n = 0;
+	pkt->zc = zc;
+	return pkt;
+}
+
+/* The user may have the pages back, and hears of it. This may end the user's socket. */
+static void free_zc(struct vst_zc *zc)
+{
+	u32 i;
+
+	for (i = 0; i < zc->n; i++)
+		put_page(zc->frags[i].bv_page);
+	net_zcopy_put(zc->uarg);
+	kfree(zc);
+}
+
 void vst_pkt_free(struct vst_pkt *pkt)
 {
+	if (pkt->zc)
+		free_zc(pkt->zc);
 	if (pkt->page)
 		__free_pages(pkt->page, pkt->order);
 	vst_flow_put(pkt->flow);

@@ -673,74 +673,183 @@ static void *payload_of(struct vst_pkt *pkt)
 	return pkt->page ? page_address(pkt->page) : pkt->data;
 }
 
-/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
-static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
+/*
+ * Pin up to @want bytes of what @msg has left. All or nothing: a page that cannot be had is ENOMEM, for zero-copy
+ * senders as in-tree.
+ */
+static int pin_payload(struct vst_pkt *pkt, struct msghdr *msg, u32 want)
+{
+	struct vst_zc *zc = pkt->zc;
+	struct page *pages[VST_ZC_FRAGS];
+	size_t start;
+	ssize_t got;
+	u32 i;
+
+	pkt->len = 0;
+	while (pkt->len < want && zc->n < VST_ZC_FRAGS) {
+		got = iov_iter_get_pages2(&msg->msg_iter, pages, want - pkt->len, VST_ZC_FRAGS - zc->n, &start);
+		if (got <= 0)
+			return -ENOMEM;
+		pkt->len += got;
+		for (i = 0; got; i++, start = 0) {
+			u32 n = min_t(size_t, got, PAGE_SIZE - start);
+
+			zc->frags[zc->n++] = (struct bio_vec){ .bv_page = pages[i], .bv_len = n, .bv_offset = start };
+			got -= n;
+		}
+	}
+	return 0;
+}
+
+/* A packet with up to @want bytes of what @msg has left; fewer where memory is short or the user's memory ends. */
+static struct vst_pkt *pkt_from(struct vst_flow *flow, struct msghdr *msg, u32 want, struct ubuf_info *uarg)
 {
 	struct vst_pkt *pkt;
-	u32 granted, len;
+	int err = 0;
+
+	if (uarg) {
+		pkt = vst_pkt_new_zc(flow, uarg);
+		err = pkt ? pin_payload(pkt, msg, want) : -ENOMEM;
+	} else {
+		pkt = pkt_for(flow, &want);
+		if (!pkt)
+			return ERR_PTR(-ENOMEM);
+		pkt->len = copy_from_iter(payload_of(pkt), want, &msg->msg_iter);
+		if (!pkt->len)
+			err = -EFAULT;
+	}
+	if (!err)
+		return pkt;
+	if (pkt)
+		vst_pkt_free(pkt);
+	return ERR_PTR(err);
+}
+
+/*
+ * MSG_ZEROCOPY: who is told when the device has used the pages; a reference. NULL: the payload is copied; whoever asked
+ * for more is told so. Like in-tree, one notification for what is sent without waiting.
+ */
+static struct ubuf_info *begin_zerocopy(struct vst_flow *flow, const struct msghdr *msg, size_t len)
+{
+	struct ubuf_info *uarg = msg->msg_ubuf;
+	struct sock *sk = flow->sk;
+
+	if (!(msg->msg_flags & MSG_ZEROCOPY))
+		return NULL;
+	if (uarg) {
+		if (!flow->link->zerocopy)
+			return NULL;
+		net_zcopy_get(uarg);
+	} else if (sock_flag(sk, SOCK_ZEROCOPY)) {
+		uarg = vst_zerocopy_realloc(sk, len, NULL);
+		if (!uarg)
+			return ERR_PTR(-ENOBUFS);
+		if (!flow->link->zerocopy) {
+			uarg_to_msgzc(uarg)->zerocopy = 0;
+			net_zcopy_put(uarg);
+			return NULL;
+		}
+	}
+	return uarg;
+}
+
+/* The packets have references of their own. @sent: there are any. */
+static void end_zerocopy(const struct msghdr *msg, struct ubuf_info *uarg, bool sent)
+{
+	if (!uarg)
+		return;
+	if (sent || uarg == msg->msg_ubuf)
+		net_zcopy_put(uarg);
+	else
+		net_zcopy_put_abort(uarg, true);
+}
+
+static void send_staged(struct vst_flow *flow, struct list_head *pkts, const struct ubuf_info *uarg)
+{
+	/* Before the packets: the ring keeps room for their pieces. Under tx_lock it is seen with the first of them. */
+	if (uarg)
+		WRITE_ONCE(flow->link->zc_seen, true);
+	vst_send_pkts(flow, pkts);
+}
+
+/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
+static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, struct ubuf_info *uarg)
+{
+	struct vst_pkt *pkt;
 	LIST_HEAD(pkts);
-	size_t got;
+	u32 granted, got;
 
 	spin_lock(&flow->lock);
 	granted = vsp_txc_take(&flow->txc, min_t(size_t, left, VSP_MAX_PAYLOAD));
 	spin_unlock(&flow->lock);
 	if (!granted)
 		return 0;
-	len = granted;
-	pkt = pkt_for(flow, &len);
-	if (!pkt) {
+	pkt = pkt_from(flow, msg, granted, uarg);
+	if (IS_ERR(pkt)) {
 		untake(flow, granted);
-		return -ENOMEM;
+		return PTR_ERR(pkt);
 	}
-	got = copy_from_iter(payload_of(pkt), len, &msg->msg_iter);
+	/* Once it is sent, it is not ours to look at. */
+	got = pkt->len;
 	if (got < granted)
 		untake(flow, granted - got);
-	if (!got) {
-		vst_pkt_free(pkt);
-		return -EFAULT;
-	}
-	pkt->len = got;
 	list_add(&pkt->node, &pkts);
-	vst_send_pkts(flow, &pkts);
+	send_staged(flow, &pkts, uarg);
 	return got;
 }
 
 static ssize_t vst_sock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
 	struct vst_flow *flow = flow_of(vsk);
+	struct ubuf_info *uarg = begin_zerocopy(flow, msg, len);
 	size_t done = 0;
-	ssize_t n;
+	ssize_t n = 0;
 
+	if (IS_ERR(uarg))
+		return PTR_ERR(uarg);
 	while (done < len) {
-		n = send_one(flow, msg, len - done);
+		n = send_one(flow, msg, len - done, uarg);
 		if (n <= 0)
-			return done ? done : n;
+			break;
 		done += n;
 	}
-	return done;
+	end_zerocopy(msg, uarg, done);
+	return done ? done : n;
 }
 
 /* Cut a message into packets and fill them. On failure nothing is left of it. */
-static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, struct list_head *pkts)
+static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, struct list_head *pkts,
+			 struct ubuf_info *uarg)
 {
 	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
-	struct vsp_piece piece;
 	struct vst_pkt *pkt;
-	u32 room;
 
 	while (frag.left) {
-		room = min_t(u32, frag.left, VSP_MAX_PAYLOAD);
-		pkt = pkt_for(flow, &room);
-		if (!pkt)
-			return -ENOMEM;
+		pkt = pkt_from(flow, msg, min_t(u32, frag.left, VSP_MAX_PAYLOAD), uarg);
+		if (IS_ERR(pkt))
+			return PTR_ERR(pkt);
 		list_add_tail(&pkt->node, pkts);
-		piece = vsp_frag_next(&frag, room);
-		pkt->len = piece.len;
-		pkt->flags = piece.flags;
-		if (copy_from_iter(payload_of(pkt), piece.len, &msg->msg_iter) != piece.len)
-			return -EFAULT;
+		pkt->flags = vsp_frag_next(&frag, pkt->len).flags;
 	}
 	return 0;
+}
+
+/* With credit for all of it. */
+static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
+{
+	struct ubuf_info *uarg = begin_zerocopy(flow, msg, len);
+	LIST_HEAD(pkts);
+	int err;
+
+	if (IS_ERR(uarg))
+		return PTR_ERR(uarg);
+	err = stage_message(flow, msg, len, &pkts, uarg);
+	if (err)
+		vst_pkts_free(&pkts);
+	else
+		send_staged(flow, &pkts, uarg);
+	end_zerocopy(msg, uarg, !err);
+	return err;
 }
 
 /*
@@ -750,7 +859,6 @@ static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, str
 static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
 	struct vst_flow *flow = flow_of(vsk);
-	LIST_HEAD(pkts);
 	int err = 0;
 
 	spin_lock(&flow->lock);
@@ -765,14 +873,10 @@ static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg
 	spin_unlock(&flow->lock);
 	if (err || flow->need)
 		return err;
-	err = stage_message(flow, msg, len, &pkts);
-	if (err) {
+	err = send_message(flow, msg, len);
+	if (err)
 		untake(flow, len);
-		vst_pkts_free(&pkts);
-		return err;
-	}
-	vst_send_pkts(flow, &pkts);
-	return len;
+	return err ? err : len;
 }
 
 /* A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. */
@@ -809,6 +913,14 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 	}
 	vst_flow_put(flow);
 	return bytes;
+}
+#endif
+
+#ifdef VST_HAVE_ZEROCOPY
+/* Where the ring has no room for packets of many pieces their payload is copied, and the user is told. */
+static bool vst_sock_msgzerocopy_allow(void)
+{
+	return true;
 }
 #endif
 
@@ -954,6 +1066,9 @@ const struct vsock_transport vst_sock_ops = {
 	.VST_OP_SET_RCVLOWAT = vst_sock_set_rcvlowat,
 #ifdef VST_HAVE_UNSENT_BYTES
 	.unsent_bytes = vst_sock_unsent_bytes,
+#endif
+#ifdef VST_HAVE_ZEROCOPY
+	.msgzerocopy_allow = vst_sock_msgzerocopy_allow,
 #endif
 #ifdef VST_HAVE_READ_SKB
 	.read_skb = vst_sock_read_skb,

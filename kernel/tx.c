@@ -75,12 +75,14 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 
 	if (op != VSP_OP_INVALID) {
 		out->wire = vsp_encode(flow_hdr(flow, op, 0, flags));
+		vst_tap(&out->wire, NULL, 0);
 	} else {
 		out->pkt = list_first_entry(&flow->tx, struct vst_pkt, node);
 		list_del(&out->pkt->node);
 		len = out->pkt->len;
 		flow->in_ring += len;
 		out->pkt->wire = vsp_encode(flow_hdr(flow, VSP_OP_RW, len, out->pkt->flags));
+		vst_tap_pkt(out->pkt);
 	}
 	vsp_sched_charge(&link->sched, &flow->sched, len, has_work(flow));
 	vst_count(link, VST_STAT_TX_BYTES, len);
@@ -103,6 +105,7 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out)
 	out->pkt = NULL;
 	if (link->budget.used) {
 		out->wire = vsp_encode(link->replies[link->reply_head]);
+		vst_tap(&out->wire, NULL, 0);
 		link->reply_head = (link->reply_head + 1) % VSP_REPLIES_DEFAULT;
 		vst_count(link, VST_STAT_REPLIES, 1);
 		if (vsp_budget_give(&link->budget))

@@ -14,6 +14,7 @@
 #ifndef VST_H
 #define VST_H
 
+#include <linux/bvec.h>
 #include <linux/list.h>
 #include <linux/refcount.h>
 #include <linux/rhashtable.h>
@@ -38,6 +39,8 @@ enum {
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
 	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
+	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
+	VST_ZC_FRAGS = 17,
 };
 
 struct vst_link;
@@ -95,11 +98,24 @@ struct vst_records {
 };
 
 /**
+ * struct vst_zc - payload that stays in the pages of the user who sends it
+ * @uarg: is told when the device has used the packet; a reference
+ * @n: pieces
+ * @frags: the pieces, each within a page, of which it has a reference
+ */
+struct vst_zc {
+	struct ubuf_info *uarg;
+	u32 n;
+	struct bio_vec frags[VST_ZC_FRAGS];
+};
+
+/**
  * struct vst_pkt - payload on its way to the peer
  * @node: in vst_flow.tx, or in a list of packets to free
  * @flow: whose it is; a reference
  * @page: payload of more than VST_SMALL_PKT bytes, or NULL: then it follows @wire
  * @order: of @page
+ * @zc: payload of the user's, or NULL
  * @len: bytes of payload
  * @flags: the header's
  * @wire: the header, filled in when the packet goes to the ring
@@ -112,6 +128,7 @@ struct vst_pkt {
 	u32 order;
 	u32 len;
 	u32 flags;
+	struct vst_zc *zc;
 	struct vsp_wire wire;
 	u8 data[];
 };
@@ -277,6 +294,8 @@ enum vst_stat {
  * @local_cid: our CID on it; changes with a transport reset only
  * @peer_cid: the only CID at its other end, or VSP_CID_ANY where the peer forwards for others
  * @types: VSP_TYPES() that were negotiated
+ * @zerocopy: the ring has room for packets of many pieces
+ * @zc_seen: there was one: the ring keeps room for the next
  *
  * @tx_lock: guards the driver's transmit ring and
  * @sched: flows with something to send
@@ -302,6 +321,8 @@ struct vst_link {
 	u32 local_cid;
 	u32 peer_cid;
 	u32 types;
+	bool zerocopy;
+	bool zc_seen;
 
 	spinlock_t tx_lock;
 	struct vsp_sched sched;
@@ -358,6 +379,7 @@ static inline void vst_count(struct vst_link *link, enum vst_stat stat, u64 n)
 
 /* pkt.c: payload in both directions */
 struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp);
+struct vst_pkt *vst_pkt_new_zc(struct vst_flow *flow, struct ubuf_info *uarg);
 void vst_pkt_free(struct vst_pkt *pkt);
 struct vst_seg *vst_seg_new(u32 len, gfp_t gfp);
 struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t gfp);
@@ -370,6 +392,10 @@ bool vst_records_reserve(struct vst_records *r);
 void vst_records_push(struct vst_records *r, struct vst_record rec);
 struct vst_record vst_records_first(const struct vst_records *r);
 void vst_records_pop(struct vst_records *r);
+
+/* tap.c */
+void vst_tap(const struct vsp_wire *wire, const void *data, u32 len);
+void vst_tap_pkt(const struct vst_pkt *pkt);
 
 /* tx.c */
 bool vst_link_next(struct vst_link *link, struct vst_out *out);
