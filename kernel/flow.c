@@ -53,6 +53,12 @@ static void close_timeout(struct work_struct *work)
 
 	/* The reference that arming the timer took keeps @sk, and through it @flow, alive; its end may unload us. */
 	lock_sock(sk);
+	/* Payload that a slow reader keeps from going out is not lost to a close; but it is not kept for ever. */
+	if (flow->close_armed && READ_ONCE(flow->held) && flow->close_waits++ < VST_CLOSE_HELD_MAX) {
+		queue_delayed_work(flow->side->wq, &flow->close_timer, msecs_to_jiffies(VST_CLOSE_TIMEOUT_MS));
+		release_sock(sk);
+		return;
+	}
 	if (flow->close_armed) {
 		flow->close_armed = false;
 		vst_step(flow, VSP_EV_TIMEOUT);
@@ -87,6 +93,7 @@ struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
 	INIT_LIST_HEAD(&flow->tx);
 	INIT_DELAYED_WORK(&flow->close_timer, close_timeout);
 	spin_lock_init(&flow->lock);
+	vst_tx_init(flow);
 	flow->state = VSP_CLOSED;
 	flow->txc = vsp_txc_init(vsp_window_clamp(vsk->buffer_size));
 	flow->rxc = vsp_rxc_init(vsp_window_clamp(vsk->buffer_size));

@@ -28,17 +28,19 @@ static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
  * @gfp: for the packet and its pages
  * @flow: a reference is taken
  * @len: 0 .. VSP_MAX_PAYLOAD bytes
+ * @cap: at least @len: how many must fit, if they follow the header
  *
  * Return: a packet whose @data, or @page, is to be filled; NULL without memory (a smaller @len may succeed).
  */
-struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
+struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp)
 {
 	bool small = len <= VST_SMALL_PKT;
-	struct vst_pkt *pkt = kmalloc(struct_size(pkt, data, small ? len : 0), gfp);
+	struct vst_pkt *pkt = kmalloc(struct_size(pkt, data, small ? cap : 0), gfp);
 
 	if (!pkt)
 		return NULL;
 	pkt->zc = NULL;
+	pkt->cap = small ? cap : 0;
 	pkt->page = NULL;
 	if (!small) {
 		pkt->page = payload_pages(len, &pkt->order, gfp);
@@ -48,6 +50,7 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
 		}
 	}
 	vst_flow_get(flow);
+	atomic_inc(&flow->n_pkts);
 	pkt->flow = flow;
 	pkt->len = len;
 	pkt->flags = 0;
@@ -65,7 +68,7 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
 struct vst_pkt *vst_pkt_new_zc(struct vst_flow *flow, struct ubuf_info *uarg)
 {
 	struct vst_zc *zc = kmalloc(sizeof(*zc), GFP_KERNEL_ACCOUNT);
-	struct vst_pkt *pkt = zc ? vst_pkt_new(flow, 0, GFP_KERNEL_ACCOUNT) : NULL;
+	struct vst_pkt *pkt = zc ? vst_pkt_new(flow, 0, 0, GFP_KERNEL_ACCOUNT) : NULL;
 
 	if (!pkt) {
 		kfree(zc);
@@ -89,12 +92,31 @@ static void free_zc(struct vst_zc *zc)
 	kfree(zc);
 }
 
+/* A packet less. A writer that waits for it is woken when half of them are gone. */
+static void unstuff(struct vst_flow *flow)
+{
+	struct sock *sk = NULL;
+
+	atomic_dec(&flow->n_pkts);
+	/* Pairs with vst_tx_stuffed(), which sets the flag before it counts. */
+	smp_mb__after_atomic();
+	if (!READ_ONCE(flow->stuffed) || atomic_read(&flow->n_pkts) > vst_tx_pkts_max(flow) / 2)
+		return;
+	WRITE_ONCE(flow->stuffed, false);
+	sk = vst_flow_sock(flow);
+	if (!sk)
+		return;
+	sk->sk_write_space(sk);
+	sock_put(sk);
+}
+
 void vst_pkt_free(struct vst_pkt *pkt)
 {
 	if (pkt->zc)
 		free_zc(pkt->zc);
 	if (pkt->page)
 		__free_pages(pkt->page, pkt->order);
+	unstuff(pkt->flow);
 	vst_flow_put(pkt->flow);
 	atomic_dec(&vst_live_pkts);
 	kfree(pkt);

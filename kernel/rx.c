@@ -15,7 +15,8 @@ struct rx_result {
 	bool wake_reader;
 	bool wake_writer;
 	bool send_credit;
-	bool ended; /* the flow is over from this packet on */
+	bool unheld; /* payload that waited may go */
+	bool ended;  /* the flow is over from this packet on */
 	bool reset; /* and the peer has to be told */
 	bool bell;  /* the socket has to be told */
 	enum vsp_reject why;
@@ -53,10 +54,16 @@ static bool take_credit(struct vst_flow *flow, const struct vsp_hdr *hdr, struct
 		return false;
 	case VSP_CREDIT_GREW:
 		res->wake_writer = true;
-		return true;
+		break;
 	default:
-		return true;
+		break;
 	}
+	if (vsp_meter_acked(&flow->meter, flow->txc.peer_fwd_cnt)) {
+		flow->asked = false;
+		flow->meter_tries = 0;
+		res->unheld = flow->held;
+	}
+	return true;
 }
 
 /* The end of what the peer sends, in the middle of a message: it will never be whole. */
@@ -274,6 +281,8 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 		vst_flow_forget(flow);
 	} else if (res->send_credit) {
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	} else if (res->unheld) {
+		vst_send_ctl(flow, 0, 0);
 	}
 	if (!res->bell && !res->wake_reader && !res->wake_writer)
 		return;

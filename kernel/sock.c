@@ -279,8 +279,10 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 	flow->over = true;
 	flow->sk = NULL;
 	spin_unlock(&flow->lock);
-	if (flow->link)
+	if (flow->link) {
 		vst_tx_end(flow, flow->state != VSP_CLOSED);
+		vst_tx_quiet(flow);
+	}
 	vst_flow_forget(flow);
 	/* In this order: vst_ring_bell() looks at trans under the lock that purge_bell() takes. */
 	WRITE_ONCE(vsock_sk(sk)->trans, NULL);
@@ -651,10 +653,15 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 /* Room for up to @len bytes; less where memory is short. *@len is what it holds. */
 static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 {
+	u32 room = 0;
 	struct vst_pkt *pkt;
 
+	/* Where one waits already, more small writes are to be expected. */
+	if (flow->key.type == VSP_TYPE_STREAM && *len < VST_TAIL_ROOM && !list_empty_careful(&flow->tx))
+		room = VST_TAIL_ROOM;
+
 	for (;;) {
-		pkt = vst_pkt_new(flow, *len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		pkt = vst_pkt_new(flow, *len, max(*len, room), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (pkt || *len <= VST_SMALL_PKT)
 			return pkt;
 		*len = max_t(u32, *len / 2, VST_SMALL_PKT);
@@ -864,7 +871,7 @@ static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg
 	spin_lock(&flow->lock);
 	if (len > vsp_txc_window(&flow->txc))
 		err = -EMSGSIZE;
-	else if (len > vsp_txc_space(&flow->txc))
+	else if (len > vsp_txc_space(&flow->txc) || vst_tx_stuffed(flow))
 		flow->need = len;
 	else
 		flow->need = 0;
@@ -889,7 +896,7 @@ static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
 	space = vsp_txc_space(&flow->txc);
 	if (flow->need > vsp_txc_window(&flow->txc))
 		space = max_t(s64, space, 1);
-	else if (flow->need > space)
+	else if (flow->need > space || (flow->need && vst_tx_stuffed(flow)))
 		space = 0;
 	spin_unlock(&flow->lock);
 	return space;
