@@ -217,15 +217,16 @@ struct sock *vst_flow_sock(struct vst_flow *flow)
 void vst_flow_purge_rx(struct vst_flow *flow)
 {
 	struct vst_seg *seg, *next;
+	struct vst_records records;
 	LIST_HEAD(segs);
 
 	spin_lock(&flow->lock);
 	list_splice_init(&flow->rx, &segs);
 	vsp_rxc_consume(&flow->rxc, flow->readable);
 	flow->readable = 0;
-	while (flow->records.count)
-		vst_records_pop(&flow->records);
+	vst_records_move(&records, &flow->records);
 	spin_unlock(&flow->lock);
+	vst_records_free(&records);
 	list_for_each_entry_safe(seg, next, &segs, node)
 		vst_seg_free(seg);
 }

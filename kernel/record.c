@@ -108,11 +108,22 @@ void vst_records_init(struct vst_records *r)
 	r->spare = NULL;
 }
 
+/* Take all of @from away, to be freed without the flow's lock, which is held. */
+void vst_records_move(struct vst_records *to, struct vst_records *from)
+{
+	vst_records_init(to);
+	list_splice_init(&from->chunks, &to->chunks);
+	to->count = from->count;
+	from->count = 0;
+}
+
 /* Nobody pushes or pops any more. */
 void vst_records_free(struct vst_records *r)
 {
-	while (r->count)
-		vst_records_pop(r);
+	struct vst_rec_chunk *c, *next;
+
+	list_for_each_entry_safe(c, next, &r->chunks, node)
+		kfree(c);
 	kfree(r->spare);
-	r->spare = NULL;
+	vst_records_init(r);
 }

@@ -265,6 +265,7 @@ static void end_record(struct vst_flow *flow, const struct vsp_hdr *hdr, struct 
 		fail_delivery(flow, VSP_REJECT_RECORDS, res);
 		break;
 	case VSP_RECORD_PART:
+		res->send_credit |= vsp_rxc_update_due(&flow->rxc, vst_lowat(flow, 1), flow->txc.peer_buf_alloc);
 		break;
 	}
 }

@@ -470,7 +470,7 @@ static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *dr
 	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
 	*drained = flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc) && !flow->records.count;
-	return vsp_rxc_update_due(&flow->rxc, lowat, flow->txc.peer_buf_alloc);
+	return vsp_rxc_update_due(&flow->rxc, vst_lowat(flow, lowat), flow->txc.peer_buf_alloc);
 }
 
 /* The reader took @bytes, or a whole message of as many, off the queue. What follows from that. */
@@ -983,12 +983,12 @@ static int vst_sock_notify_send_init(struct vsock_sock *vsk, struct vsock_transp
 	return 0;
 }
 
-/* A writer that needs more in one piece than there is asks for it; the answer comes again with everything read. */
+/* A writer that may need more in one piece than there is asks for it; the answer comes again with everything read. */
 static int vst_sock_notify_send_pre_block(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
 {
 	struct vst_flow *flow = flow_of(vsk);
 
-	if (flow->need && flow->state == VSP_ESTABLISHED)
+	if (flow->key.type == VSP_TYPE_SEQPACKET && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
 	return 0;
 }

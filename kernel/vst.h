@@ -422,6 +422,7 @@ bool vst_records_reserve(struct vst_records *r);
 void vst_records_push(struct vst_records *r, struct vst_record rec);
 struct vst_record vst_records_first(const struct vst_records *r);
 void vst_records_pop(struct vst_records *r);
+void vst_records_move(struct vst_records *to, struct vst_records *from);
 
 /* tap.c */
 void vst_tap(const struct vsp_wire *wire, const void *data, u32 len);
@@ -455,6 +456,15 @@ struct vst_payload {
 	u32 len;
 	bool taken;
 };
+
+/*
+ * What a reader waits for, in bytes. The beginning of a message cannot be read, so nothing but room makes its end come:
+ * the peer always hears of room for another packet. The flow's lock is held.
+ */
+static inline u32 vst_lowat(const struct vst_flow *flow, int rcvlowat)
+{
+	return flow->arriving.len ? vsp_rxc_unread(&flow->rxc) + VSP_MAX_PAYLOAD : rcvlowat;
+}
 
 /* rx.c */
 bool vst_rx_ready(struct vst_link *link);
