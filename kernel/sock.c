@@ -554,7 +554,9 @@ static ssize_t vst_sock_seqpacket_dequeue(struct vsock_sock *vsk, struct msghdr 
 	end_read(flow, sk_vsock(vsk), peek ? 0 : rec.len, !peek);
 	if (rec.eor)
 		msg->msg_flags |= MSG_EOR;
-	return done < want ? -EFAULT : rec.len;
+	if (done < want)
+		return -EFAULT;
+	return rec.len;
 }
 
 /*
@@ -650,6 +652,22 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 
 /* ---- sending ---- */
 
+/* A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. */
+static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	s64 space;
+
+	spin_lock(&flow->lock);
+	space = vsp_txc_space(&flow->txc);
+	if (flow->need > vsp_txc_window(&flow->txc))
+		space = max_t(s64, space, 1);
+	else if (flow->need > space || (flow->need && vst_tx_stuffed(flow)))
+		space = 0;
+	spin_unlock(&flow->lock);
+	return space;
+}
+
 /* Room for up to @len bytes; less where memory is short. *@len is what it holds. */
 static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 {
@@ -680,6 +698,12 @@ static void *payload_of(struct vst_pkt *pkt)
 	return pkt->page ? page_address(pkt->page) : pkt->data;
 }
 
+/* A send by MSG_ZEROCOPY: who is told when the device has used it, and whether the pages or a copy are sent. */
+struct zc_send {
+	struct ubuf_info *uarg;
+	bool pins;
+};
+
 /*
  * Pin up to @want bytes of what @msg has left. All or nothing: a page that cannot be had is ENOMEM, for zero-copy
  * senders as in-tree.
@@ -709,13 +733,13 @@ static int pin_payload(struct vst_pkt *pkt, struct msghdr *msg, u32 want)
 }
 
 /* A packet with up to @want bytes of what @msg has left; fewer where memory is short or the user's memory ends. */
-static struct vst_pkt *pkt_from(struct vst_flow *flow, struct msghdr *msg, u32 want, struct ubuf_info *uarg)
+static struct vst_pkt *pkt_from(struct vst_flow *flow, struct msghdr *msg, u32 want, const struct zc_send *zc)
 {
 	struct vst_pkt *pkt;
 	int err = 0;
 
-	if (uarg) {
-		pkt = vst_pkt_new_zc(flow, uarg);
+	if (zc->pins) {
+		pkt = vst_pkt_new_zc(flow, zc->uarg);
 		err = pkt ? pin_payload(pkt, msg, want) : -ENOMEM;
 	} else {
 		pkt = pkt_for(flow, &want);
@@ -733,54 +757,53 @@ static struct vst_pkt *pkt_from(struct vst_flow *flow, struct msghdr *msg, u32 w
 }
 
 /*
- * MSG_ZEROCOPY: who is told when the device has used the pages; a reference. NULL: the payload is copied; whoever asked
- * for more is told so. Like in-tree, one notification for what is sent without waiting.
+ * As in-tree, one notification for what is sent without waiting. What goes in parts, for want of credit, is copied, and
+ * the user is told so.
  */
-static struct ubuf_info *begin_zerocopy(struct vst_flow *flow, const struct msghdr *msg, size_t len)
+static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struct msghdr *msg, size_t len)
 {
-	struct ubuf_info *uarg = msg->msg_ubuf;
 	struct sock *sk = flow->sk;
 
-	if (!(msg->msg_flags & MSG_ZEROCOPY))
-		return NULL;
-	if (uarg) {
-		if (!flow->link->zerocopy)
-			return NULL;
-		net_zcopy_get(uarg);
-	} else if (sock_flag(sk, SOCK_ZEROCOPY)) {
-		uarg = vst_zerocopy_realloc(sk, len, NULL);
-		if (!uarg)
-			return ERR_PTR(-ENOBUFS);
-		if (!flow->link->zerocopy) {
-			uarg_to_msgzc(uarg)->zerocopy = 0;
-			net_zcopy_put(uarg);
-			return NULL;
-		}
+	*zc = (struct zc_send){ 0 };
+	if (!(msg->msg_flags & MSG_ZEROCOPY) || !(msg->msg_ubuf || sock_flag(sk, SOCK_ZEROCOPY)))
+		return 0;
+	zc->pins = flow->link->zerocopy;
+	if (flow->key.type == VSP_TYPE_STREAM)
+		zc->pins &= len <= vst_sock_stream_has_space(vsock_sk(sk));
+	if (msg->msg_ubuf) {
+		zc->uarg = msg->msg_ubuf;
+		net_zcopy_get(zc->uarg);
+		return 0;
 	}
-	return uarg;
+	zc->uarg = vst_zerocopy_realloc(sk, len, NULL);
+	if (!zc->uarg)
+		return -ENOBUFS;
+	if (!zc->pins)
+		uarg_to_msgzc(zc->uarg)->zerocopy = 0;
+	return 0;
 }
 
-/* The packets have references of their own. @sent: there are any. */
-static void end_zerocopy(const struct msghdr *msg, struct ubuf_info *uarg, bool sent)
+/* The packets have references of their own. @sent: something was sent. */
+static void end_zerocopy(const struct zc_send *zc, const struct msghdr *msg, bool sent)
 {
-	if (!uarg)
+	if (!zc->uarg)
 		return;
-	if (sent || uarg == msg->msg_ubuf)
-		net_zcopy_put(uarg);
+	if (sent || zc->uarg == msg->msg_ubuf)
+		net_zcopy_put(zc->uarg);
 	else
-		net_zcopy_put_abort(uarg, true);
+		net_zcopy_put_abort(zc->uarg, true);
 }
 
-static void send_staged(struct vst_flow *flow, struct list_head *pkts, const struct ubuf_info *uarg)
+static void send_staged(struct vst_flow *flow, struct list_head *pkts, const struct zc_send *zc)
 {
 	/* Before the packets: the ring keeps room for their pieces. Under tx_lock it is seen with the first of them. */
-	if (uarg)
+	if (zc->pins)
 		WRITE_ONCE(flow->link->zc_seen, true);
 	vst_send_pkts(flow, pkts);
 }
 
 /* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
-static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, struct ubuf_info *uarg)
+static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, const struct zc_send *zc)
 {
 	struct vst_pkt *pkt;
 	LIST_HEAD(pkts);
@@ -791,7 +814,7 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, 
 	spin_unlock(&flow->lock);
 	if (!granted)
 		return 0;
-	pkt = pkt_from(flow, msg, granted, uarg);
+	pkt = pkt_from(flow, msg, granted, zc);
 	if (IS_ERR(pkt)) {
 		untake(flow, granted);
 		return PTR_ERR(pkt);
@@ -801,38 +824,38 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, 
 	if (got < granted)
 		untake(flow, granted - got);
 	list_add(&pkt->node, &pkts);
-	send_staged(flow, &pkts, uarg);
+	send_staged(flow, &pkts, zc);
 	return got;
 }
 
 static ssize_t vst_sock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
 	struct vst_flow *flow = flow_of(vsk);
-	struct ubuf_info *uarg = begin_zerocopy(flow, msg, len);
+	struct zc_send zc;
 	size_t done = 0;
-	ssize_t n = 0;
+	ssize_t n = begin_zerocopy(&zc, flow, msg, len);
 
-	if (IS_ERR(uarg))
-		return PTR_ERR(uarg);
+	if (n)
+		return n;
 	while (done < len) {
-		n = send_one(flow, msg, len - done, uarg);
+		n = send_one(flow, msg, len - done, &zc);
 		if (n <= 0)
 			break;
 		done += n;
 	}
-	end_zerocopy(msg, uarg, done);
+	end_zerocopy(&zc, msg, done);
 	return done ? done : n;
 }
 
 /* Cut a message into packets and fill them. On failure nothing is left of it. */
 static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, struct list_head *pkts,
-			 struct ubuf_info *uarg)
+			 const struct zc_send *zc)
 {
 	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
 	struct vst_pkt *pkt;
 
 	while (frag.left) {
-		pkt = pkt_from(flow, msg, min_t(u32, frag.left, VSP_MAX_PAYLOAD), uarg);
+		pkt = pkt_from(flow, msg, min_t(u32, frag.left, VSP_MAX_PAYLOAD), zc);
 		if (IS_ERR(pkt))
 			return PTR_ERR(pkt);
 		list_add_tail(&pkt->node, pkts);
@@ -844,18 +867,18 @@ static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, str
 /* With credit for all of it. */
 static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
 {
-	struct ubuf_info *uarg = begin_zerocopy(flow, msg, len);
+	struct zc_send zc;
 	LIST_HEAD(pkts);
-	int err;
+	int err = begin_zerocopy(&zc, flow, msg, len);
 
-	if (IS_ERR(uarg))
-		return PTR_ERR(uarg);
-	err = stage_message(flow, msg, len, &pkts, uarg);
+	if (err)
+		return err;
+	err = stage_message(flow, msg, len, &pkts, &zc);
 	if (err)
 		vst_pkts_free(&pkts);
 	else
-		send_staged(flow, &pkts, uarg);
-	end_zerocopy(msg, uarg, !err);
+		send_staged(flow, &pkts, &zc);
+	end_zerocopy(&zc, msg, !err);
 	return err;
 }
 
@@ -884,22 +907,6 @@ static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg
 	if (err)
 		untake(flow, len);
 	return err ? err : len;
-}
-
-/* A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. */
-static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
-{
-	struct vst_flow *flow = flow_of(vsk);
-	s64 space;
-
-	spin_lock(&flow->lock);
-	space = vsp_txc_space(&flow->txc);
-	if (flow->need > vsp_txc_window(&flow->txc))
-		space = max_t(s64, space, 1);
-	else if (flow->need > space || (flow->need && vst_tx_stuffed(flow)))
-		space = 0;
-	spin_unlock(&flow->lock);
-	return space;
 }
 
 #ifdef VST_HAVE_UNSENT_BYTES

@@ -326,8 +326,9 @@ static void do_put(struct slot *s, char **w)
 /* One message, into a buffer of so many bytes. */
 static void do_get(struct slot *s, char **w)
 {
-	struct iovec iov = { message, (size_t)number(w, 0, MESSAGE_MAX) };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t room = (size_t)number(w, 0, MESSAGE_MAX), bad = (size_t)option(w, "bad", (long)room);
+	struct iovec iov[2] = { { message, bad }, { NULL, room - bad } };
+	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = bad < room ? 2 : 1 };
 	long lost = option(w, "lost", 0);
 	uint32_t began = s->received;
 	bool right;
@@ -340,9 +341,10 @@ static void do_get(struct slot *s, char **w)
 	n = recvmsg(s->fd, &mh, (has_word(w, "peek") ? MSG_PEEK : 0) | (has_word(w, "trunc") ? MSG_TRUNC : 0));
 	if (n < 0) {
 		say_error();
+		s->received += (uint32_t)lost;
 		return;
 	}
-	in_buffer = n < (ssize_t)iov.iov_len ? n : (ssize_t)iov.iov_len;
+	in_buffer = n < (ssize_t)room ? n : (ssize_t)room;
 	right = right_bytes(s, message, in_buffer);
 	s->received = has_word(w, "peek") ? began : began + (uint32_t)(lost ?: n);
 	snprintf(answer, sizeof(answer), "%s %ld%s%s", right ? "ok" : "bad", (long)n,
@@ -655,7 +657,7 @@ static const struct {
 	{ "ping", do_ping },	       /* SLOT BYTES COUNT [MS] */
 	{ "type", do_type },	       /* SLOT stream|seqpacket: of every socket that is made from now on */
 	{ "put", do_put },	       /* SLOT BYTES [eor] [bad=BYTES] [wait=MS]: a message; wait=0: without end */
-	{ "get", do_get },	       /* SLOT [ROOM [peek] [trunc] [lost=BYTES] [ms=MS]]: a message */
+	{ "get", do_get },	       /* SLOT [ROOM [peek] [trunc] [lost=BYTES] [bad=BYTES] [ms=MS]] */
 	{ "outq", do_outq },	       /* SLOT: bytes on their way */
 	{ "lowat", do_lowat },	       /* SLOT BYTES: SO_RCVLOWAT */
 	{ "zput", do_zput },	       /* SLOT BYTES [off=BYTES] [bad=BYTES]: once, by MSG_ZEROCOPY */
