@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 import traceback
+from pathlib import Path
 
 from hoststack import BUILD, FAILED, LOGS, Prog, Wrong, need
 from sluicevm import VM, Failure, wait_for
@@ -283,8 +284,9 @@ def run_kernel(title, kernel, lines, only, features=0, programs=(), **options):
     try:
         dev.command(f"echo {ECHO_PORT}")
         dev.command(f"offer {features}")
-        with VM(kernel=kernel, driver="ours", vsock=f"vhost-user:{path}", log_dir=LOGS, name=f"{title}-{kernel}",
-                programs=[BUILD / "tests/vm/vsock-prog", *programs], **options) as vm:
+        with VM(kernel=kernel, driver="ours", vsock=f"vhost-user:{path}", log_dir=LOGS,
+                name=f"{title}-{Path(kernel).name}", programs=[BUILD / "tests/vm/vsock-prog", *programs],
+                **options) as vm:
             b = Bench(vm, dev, kernel, features)
             for name, function in lines:
                 if not only or function.__name__ in only:
@@ -298,7 +300,8 @@ def run_kernel(title, kernel, lines, only, features=0, programs=(), **options):
 
 
 def run_lines(title, lines, words, **options):
-    """Every line on every kernel, or those that are named; the exit status."""
-    for kernel in [word for word in words if word[0].isdigit()] or ["6.1", "6.12"]:
-        run_kernel(title, kernel, lines, [word for word in words if not word[0].isdigit()], **options)
+    """Every line on every kernel, or those that are named; the exit status. A kernel may be a directory."""
+    kernels = [word for word in words if word[0].isdigit() or "/" in word]
+    for kernel in kernels or ["6.1", "6.12"]:
+        run_kernel(title, kernel, lines, [word for word in words if word not in kernels], **options)
     return 1 if FAILED else 0
