@@ -23,14 +23,20 @@
 
 #define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
 
+enum {
+	FIX_FLEET_MAX = 8,
+};
+
 /**
  * struct fix - one daemon and its guest
+ * @cid: the guest's
  * @dir: its directory; @socket, @uds, @log: in it
  * @pid: the daemon
  * @peer: the guest
  * @buf: a payload
  */
 struct fix {
+	u32 cid;
 	char dir[64];
 	char socket[96];
 	char uds[96];
@@ -48,6 +54,16 @@ void fix_spawn(struct fix *f, const char *program, const char *const *args);
 
 /* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
 void fix_daemon(struct fix *f, const char *const *args);
+
+/*
+ * A daemon with @n guests, whose context identifiers follow each other; for each of them @keys (or NULL) may have more
+ * keys for its --vm. @f[0] is the daemon; fix_fleet_end() is its end and that of all guests.
+ */
+void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const *args);
+void fix_fleet_end(struct fix *f, u32 n);
+
+/* Let the daemon run to its end with @args (NULL-terminated); what it @said, and its exit status. */
+int fix_run(const char *const *args, char *said, size_t room);
 
 /* A guest with rings of @ring entries and receive buffers of @buffer bytes. */
 void fix_guest(struct fix *f, u32 ring, u32 buffer);

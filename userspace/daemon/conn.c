@@ -40,6 +40,7 @@ void vsd_conn_reap(struct vsd_conn *s)
 	s->all_next = g->dead;
 	g->dead = s;
 	g->conns--;
+	g->due = true;
 	/* Whatever still comes for it in this turn finds no guest to act on. */
 	s->watch.guest = NULL;
 }

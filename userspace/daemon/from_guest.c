@@ -46,7 +46,7 @@ static void hold(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u32 d
 		niov += l->packets[i].niov;
 	}
 	if (bytes > done)
-		vsd_conn_keep(s, l->out, niov, done);
+		vsd_conn_keep(s, l->from.out, niov, done);
 	if (i == VSD_NO_PACKET || s->c.state != VSP_ESTABLISHED)
 		return;
 	b->left = (u16)(b->packets - i);
@@ -66,17 +66,17 @@ static void flush_conn(struct vsd_guest *g, struct batch *b, struct vsd_conn *s)
 	for (u32 i = s->batch_first; i != VSD_NO_PACKET; i = l->packets[i].next) {
 		const struct vsd_packet *p = &l->packets[i];
 
-		memcpy(&l->out[niov], &l->iov[p->first], p->niov * sizeof(l->out[0]));
+		memcpy(&l->from.out[niov], &l->from.iov[p->first], p->niov * sizeof(l->from.out[0]));
 		niov += p->niov;
 	}
-	done = s->batch_bytes ? vsd_conn_offer(s, l->out, niov, s->batch_bytes) : 0;
+	done = s->batch_bytes ? vsd_conn_offer(s, l->from.out, niov, s->batch_bytes) : 0;
 	if (done < s->batch_bytes) {
 		bool may_hold = !b->mixed && b->taken == b->packets && (g->held != s || g->loop->now < g->held_until);
 
 		if (may_hold)
 			hold(g, b, s, done);
 		else
-			vsd_conn_keep(s, l->out, niov, done);
+			vsd_conn_keep(s, l->from.out, niov, done);
 	}
 	s->batch_first = VSD_NO_PACKET;
 	s->batch_bytes = 0;
@@ -187,9 +187,9 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0)) {
 	case VSOCK_DELIVER:
 		assert(s);
-		niov = trim(&g->loop->iov[b->niov], niov, hdr->len);
+		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);
 		if (s->seqpacket)
-			vsd_record_arrive(s, hdr, &g->loop->iov[b->niov], niov);
+			vsd_record_arrive(s, hdr, &g->loop->from.iov[b->niov], niov);
 		else
 			collect(g, b, s, niov, hdr->len);
 		break;
@@ -206,7 +206,7 @@ enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
 static enum took take(struct vsd_guest *g, struct batch *b)
 {
 	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
-	struct iovec *iov = &g->loop->iov[b->niov];
+	struct iovec *iov = &g->loop->from.iov[b->niov];
 	struct vu_pop p = vu_ring_pop(r, &g->dev.mem, false, iov, VSD_BATCH_IOV - b->niov);
 	struct vsp_wire wire;
 	struct vsp_decoded d;

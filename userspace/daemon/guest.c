@@ -127,6 +127,8 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	for (u32 i = 0; i < NUM_VSD_HOST_KINDS && !err; i++)
 		err = watch(g, &g->host_watch[i], VSD_SOURCE_HOST_LISTENER + i, g->host_fd[i], 0);
 	if (!err) {
+		g->next = loop->guests;
+		loop->guests = g;
 		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s", opts->socket, opts->uds_path);
 		return 0;
 	}
@@ -360,6 +362,11 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 
 void vsd_guest_stop(struct vsd_guest *g)
 {
+	struct vsd_guest **link = &g->loop->guests;
+
+	while (*link != g)
+		link = &(*link)->next;
+	*link = g->next;
 	vu_dev_end(&g->dev);
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);

@@ -2,9 +2,10 @@
 /*
  * guest.h - one guest: its front-end's session, its connections, the sockets of both
  *
- * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an
- * epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody,
- * whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
+ * Everything of a guest is served by one thread (loop.h), which never blocks: every socket is non-blocking, every wait
+ * is an epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes
+ * nobody, whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says
+ * otherwise.
  *
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket
@@ -16,15 +17,14 @@
 #ifndef VSD_GUEST_H
 #define VSD_GUEST_H
 
-#include "daemon/opts.h"
+#include "daemon/config.h"
+#include "daemon/loop.h"
 #include "engine/mux.h"
 #include "engine/tail.h"
 #include "kernel/proto/frame.h"
 #include "vu/dev.h"
 
 enum {
-	VSD_BATCH_PACKETS = 256,   /* packets from the guest between two publications of the used ring */
-	VSD_BATCH_IOV = 2048,	   /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
 	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_HOLD_MS = 1,	   /* packets of a connection whose socket is full stay on the ring */
@@ -34,62 +34,11 @@ enum {
 	VSD_DIAL_RETRY_MS = 5,	   /* a host listener's backlog was full: look again */
 	VSD_ACCEPT_RETRY_MS = 100, /* out of descriptors or memory: look again */
 };
-#define VSD_MS 1000000ull /* ns */
-
-/* What an epoll event is about. The first member of, or embedded in, what it concerns. */
-enum vsd_source {
-	VSD_SOURCE_SIGNAL,
-	VSD_SOURCE_VU_LISTENER,
-	VSD_SOURCE_FRONT_END,
-	VSD_SOURCE_KICK_RX,
-	VSD_SOURCE_KICK_TX,
-	VSD_SOURCE_KICK_EVENT,
-	VSD_SOURCE_HOST_LISTENER, /* + enum vsd_host_kind */
-	VSD_SOURCE_HOST_SEQPACKET,
-	VSD_SOURCE_CONN,
-	NUM_VSD_SOURCES,
-};
-
 /* The two listeners for host clients. */
 enum vsd_host_kind {
 	VSD_HOST_STREAM,
 	VSD_HOST_SEQPACKET, /* PATH_seqpacket */
 	NUM_VSD_HOST_KINDS,
-};
-
-struct vsd_guest;
-
-struct vsd_watch {
-	enum vsd_source source;
-	struct vsd_guest *guest;
-};
-
-/* A packet of a batch: where its payload lies. */
-struct vsd_packet {
-	u16 first; /* segment */
-	u16 niov;
-	u32 len;
-	u16 next; /* packet of the same connection, or VSD_NO_PACKET */
-};
-#define VSD_NO_PACKET 0xffff
-
-/**
- * struct vsd_loop - what all guests of a thread share
- * @epfd: epoll
- * @spare_fd: given up for a moment to refuse a client when there are no descriptors left
- * @now: CLOCK_MONOTONIC in ns, read once per turn of the loop
- * @polling: the next turn comes without anybody having to ring a doorbell
- * @iov: segments of the batch being worked on; @out: of the system call
- * @packets: of the batch
- */
-struct vsd_loop {
-	int epfd;
-	int spare_fd;
-	u64 now;
-	bool polling;
-	struct iovec iov[VSD_BATCH_IOV];
-	struct iovec out[VU_CHAIN_IOV_MAX];
-	struct vsd_packet packets[VSD_BATCH_PACKETS];
 };
 
 /* What a connection's socket is doing. */
@@ -172,6 +121,7 @@ struct vsd_counters {
  * struct vsd_guest - one guest
  * @opts: as configured
  * @loop: its thread's
+ * @next: the next guest of the thread
  * @name: "guest 3", for the log
  * @dev: its front-end's session
  * @mux: its connections
@@ -182,6 +132,7 @@ struct vsd_counters {
  * @seq_path: of the second of these
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
+ * @due: there is something to do
  * @from_due: the tx ring may hold something
  * @held: packets of this connection, and no others, were left on the tx ring, because its socket is full
  * @held_until: then they are taken in any case
@@ -192,6 +143,7 @@ struct vsd_counters {
 struct vsd_guest {
 	const struct vsd_guest_opts *opts;
 	struct vsd_loop *loop;
+	struct vsd_guest *next;
 	char name[24];
 	struct vu_dev dev;
 	struct vsock_mux mux;
@@ -212,6 +164,7 @@ struct vsd_guest {
 	struct vsd_watch host_watch[NUM_VSD_HOST_KINDS];
 	struct vsd_conn *held;
 	u64 held_until;
+	bool due;
 	bool from_due;
 	bool starved;
 	bool host_paused;
@@ -220,11 +173,18 @@ struct vsd_guest {
 
 /* guest.c */
 
-/* Bind its sockets and wait for its front-end. 0, or -errno after a message. */
+/* Bind its sockets and wait for its front-end, served by @loop from now on. 0, or -errno after a message. */
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts);
 
 /* End everything and unlink its sockets. */
 void vsd_guest_stop(struct vsd_guest *g);
+
+/* Something happened to it: it is to be served in this turn of the loop, or the next. */
+static inline void vsd_guest_wake(struct vsd_guest *g)
+{
+	g->due = true;
+	g->mux.now = g->loop->now;
+}
 
 void vsd_guest_event(struct vsd_watch *w, u32 events);
 

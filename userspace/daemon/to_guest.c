@@ -19,7 +19,7 @@
 /* A receive buffer taken for this turn. */
 struct buffer {
 	u16 head;
-	u16 first; /* segment in vsd_loop.iov */
+	u16 first; /* segment in vsd_segments.iov */
 	u16 niov;
 	u32 room; /* payload */
 };
@@ -28,7 +28,7 @@ struct turn {
 	struct buffer buffers[VSD_TURN_CHAINS];
 	u32 n;
 	u32 niov;
-	u32 out; /* segments in vsd_loop.out */
+	u32 out; /* segments in vsd_segments.out */
 	u32 bytes;
 	bool drained; /* the socket is empty for now */
 };
@@ -55,7 +55,7 @@ static bool take_buffer(struct vsd_guest *g, struct turn *t)
 	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
 
 	for (u32 skipped = 0; skipped <= r->size; skipped++) {
-		struct iovec *iov = &g->loop->iov[t->niov];
+		struct iovec *iov = &g->loop->to.iov[t->niov];
 		struct vu_pop p = vu_ring_pop(r, &g->dev.mem, true, iov, VSD_BATCH_IOV - t->niov);
 
 		if (p.what == VU_POP_BROKEN) {
@@ -91,7 +91,7 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 	size_t skip = VSP_HDR_LEN;
 
 	for (u32 i = 0; i < b->niov && len; i++) {
-		const struct iovec *iov = &l->iov[b->first + i];
+		const struct iovec *iov = &l->to.iov[b->first + i];
 		size_t n;
 
 		if (skip >= iov->iov_len) {
@@ -99,7 +99,7 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 			continue;
 		}
 		n = iov->iov_len - skip < len ? iov->iov_len - skip : len;
-		l->out[t->out++] = (struct iovec){ .iov_base = (u8 *)iov->iov_base + skip, .iov_len = n };
+		l->to.out[t->out++] = (struct iovec){ .iov_base = (u8 *)iov->iov_base + skip, .iov_len = n };
 		len -= (u32)n;
 		skip = 0;
 	}
@@ -141,7 +141,7 @@ static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn 
  */
 static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
-	struct msghdr mh = { .msg_iov = g->loop->out, .msg_iovlen = t->out };
+	struct msghdr mh = { .msg_iov = g->loop->to.out, .msg_iovlen = t->out };
 	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 
 	if (n > 0) {
@@ -176,7 +176,7 @@ static u32 finish(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 b
 		u32 len = bytes < b->room ? bytes : b->room;
 		u32 flags = frag ? vsp_frag_next(frag, len ? len : 1).flags : 0;
 
-		put_header(&g->loop->iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
+		put_header(&g->loop->to.iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
 		vu_ring_use(r, b->head, VSP_HDR_LEN + len);
 		bytes -= len;
 	}
@@ -229,7 +229,7 @@ static bool may_begin(struct vsd_guest *g, struct vsd_conn *s, u32 len)
 static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 len)
 {
 	struct vsd_loop *l = g->loop;
-	struct msghdr mh = { .msg_iov = l->out };
+	struct msghdr mh = { .msg_iov = l->to.out };
 	ssize_t n;
 
 	if (len > t->bytes) {
@@ -241,7 +241,7 @@ static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s
 			vsock_mux_abort(&g->mux, &s->c);
 			return false;
 		}
-		l->out[t->out++] = (struct iovec){ .iov_base = rest, .iov_len = len - t->bytes };
+		l->to.out[t->out++] = (struct iovec){ .iov_base = rest, .iov_len = len - t->bytes };
 	}
 	mh.msg_iovlen = t->out;
 	n = recvmsg(s->fd, &mh, MSG_DONTWAIT);
@@ -257,7 +257,7 @@ static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s
 static void copy_rest(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
 	for (u32 i = 0; i < t->out && s->rest.len; i++) {
-		const struct iovec *to = &g->loop->out[i];
+		const struct iovec *to = &g->loop->to.out[i];
 		u32 n = to->iov_len < s->rest.len ? (u32)to->iov_len : s->rest.len;
 
 		memcpy(to->iov_base, s->rest.bytes + s->rest.first, n);
@@ -283,7 +283,7 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 		return false;
 	/* One segment must be free for what does not fit. */
 	if (t.out == VU_CHAIN_IOV_MAX && frag.left > t.bytes)
-		t.bytes -= (u32)g->loop->out[--t.out].iov_len;
+		t.bytes -= (u32)g->loop->to.out[--t.out].iov_len;
 	bytes = frag.left < t.bytes ? frag.left : t.bytes;
 	if (s->rest.len) {
 		copy_rest(g, &t, s);
@@ -325,7 +325,7 @@ static bool send_control(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
 
 	if (!take_buffer(g, &t))
 		return false;
-	put_header(&g->loop->iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
+	put_header(&g->loop->to.iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
 	vu_ring_use(r, b->head, VSP_HDR_LEN);
 	g->counters.packets_to_guest++;
 	*used += 1;
