@@ -91,6 +91,21 @@ static void make_dir(char dir[64])
 	CHECK(mkdtemp(dir));
 }
 
+static void remove_dir(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char path[400];
+
+	while (d && (e = readdir(d)) != NULL) {
+		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		unlink(path);
+	}
+	if (d)
+		closedir(d);
+	rmdir(dir);
+}
+
 void fix_spawn(struct fix *f, const char *program, const char *const *args)
 {
 	const char *guest[] = { "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds, NULL };
@@ -102,6 +117,24 @@ void fix_spawn(struct fix *f, const char *program, const char *const *args)
 	CHECK(f->pid >= 0);
 	if (!f->pid)
 		in_daemon(f, program, guest, args);
+}
+
+void fix_spawn_at(struct fix *f, const char *const *args)
+{
+	const char *guest[] = { "--guest-cid", "7", "--uds-path", f->uds, NULL };
+	char dir[64];
+
+	make_dir(dir);
+	name_files(f, dir, CID);
+	f->pid = fork();
+	CHECK(f->pid >= 0);
+	if (!f->pid)
+		in_daemon(f, fix_program(), guest, args);
+}
+
+void fix_forget(struct fix *f)
+{
+	remove_dir(f->dir);
 }
 
 /* The front-end's socket is bound last. Looking does no harm: an empty session. */
@@ -191,21 +224,6 @@ void fix_guest(struct fix *f, u32 ring, u32 buffer)
 {
 	CHECK(!peer_open(&f->peer, f->socket, ring, buffer, false, FEATURES));
 	CHECK(f->peer.f.guest_cid == f->cid);
-}
-
-static void remove_dir(const char *dir)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-	char path[400];
-
-	while (d && (e = readdir(d)) != NULL) {
-		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		unlink(path);
-	}
-	if (d)
-		closedir(d);
-	rmdir(dir);
 }
 
 void fix_end(struct fix *f)

@@ -52,6 +52,12 @@ const char *fix_program(void);
 /* Start @program with the options of a vsockd and @args; wait for nothing. */
 void fix_spawn(struct fix *f, const char *program, const char *const *args);
 
+/* The same with fix_program(), but @args say where the front-end is. */
+void fix_spawn_at(struct fix *f, const char *const *args);
+
+/* The end of what fix_spawn() began where the daemon has ended already. */
+void fix_forget(struct fix *f);
+
 /* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
 void fix_daemon(struct fix *f, const char *const *args);
 

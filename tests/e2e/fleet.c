@@ -3,10 +3,12 @@
 #include "fixture.h"
 #include "tests.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A packet of guest @f, whose fix_hdr() would be another's. */
@@ -112,9 +114,65 @@ static void truncated_memory(void)
 	fix_fleet_end(f, 3);
 }
 
+/* Start a daemon whose front-end socket is @fd, which it inherits under that number. */
+static void with_socket(struct fix *f, int fd)
+{
+	char number[16];
+	const char *args[] = { "--fd", number, NULL };
+
+	CHECK(!fcntl(fd, F_SETFD, 0));
+	snprintf(number, sizeof(number), "%d", fd);
+	fix_spawn_at(f, args);
+	close(fd);
+}
+
+/* A listener that somebody else bound. */
+static void handed_listener(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	static struct fix f;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), conn;
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "/tmp/vsd-e2e-handed.%d", getpid());
+	CHECK(!bind(fd, (struct sockaddr *)&sa, sizeof(sa)) && !listen(fd, 8));
+	with_socket(&f, fd);
+	snprintf(f.socket, sizeof(f.socket), "%s", sa.sun_path);
+	for (u32 i = 0; i < 2; i++) {
+		fix_guest(&f, 16, 3776);
+		conn = open_one(&f, fix_listener(&f, 1000 + i), 1000 + i);
+		peer_close(&f.peer);
+		close(conn);
+	}
+	/* It is not the daemon's to remove. */
+	CHECK(!access(f.socket, F_OK) && !unlink(f.socket));
+	fix_end(&f);
+}
+
+/* The front-end itself: when it goes there is nothing to wait for. */
+static void handed_connection(void)
+{
+	struct vu_msg msg = { .request = VU_GET_FEATURES, .flags = VU_FLAG_VERSION };
+	static struct fix f;
+	struct vu_chan chan;
+	int pair[2], status;
+	const char *why;
+
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	with_socket(&f, pair[1]);
+	vu_chan_open(&chan, pair[0]);
+	CHECK(!vu_chan_send(&chan, &msg));
+	CHECK(vu_chan_recv(&chan, &why) == VU_CHAN_MSG && chan.in.request == VU_GET_FEATURES);
+	vu_chan_close(&chan);
+	CHECK(waitpid(f.pid, &status, 0) == f.pid && WIFEXITED(status) && !WEXITSTATUS(status));
+	CHECK(access(f.uds, F_OK));
+	fix_forget(&f);
+}
+
 const struct test fleet_tests[] = {
 	{ "fleet: each guest has its own connections", each_its_own },
 	{ "fleet: threads are bounded", threads_are_bounded },
 	{ "fleet: guests that take their memory away", truncated_memory },
+	{ "fleet: a listener handed in", handed_listener },
+	{ "fleet: a connection handed in", handed_connection },
 	{ 0 },
 };

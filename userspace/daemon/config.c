@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET };
 
 struct key {
 	const char *name;
@@ -25,6 +26,8 @@ struct key {
 static const struct key guest_keys[] = {
 	{ "guest-cid", NUMBER, GUEST(guest_cid), VSP_CID_HOST + 1, VSP_CID_ANY - 1 },
 	{ "socket", PATH, GUEST(socket), 0, 0 },
+	{ "socket-path", PATH, GUEST(socket), 0, 0 }, /* what vhost-user's conventions call it */
+	{ "fd", SOCKET, GUEST(fd), 3, INT32_MAX },
 	{ "uds-path", PATH, GUEST(uds_path), 0, VSD_PORT_SUFFIX_MAX },
 	{ "groups", NAMES, GUEST(groups), 0, 0 },
 	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
@@ -163,6 +166,20 @@ bool vsd_names_meet(const struct vsd_names *a, const struct vsd_names *b)
 	return false;
 }
 
+static bool set_socket(int *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	int type;
+	socklen_t len = sizeof(type);
+	u32 fd;
+
+	if (!set_number(&fd, k, value, b))
+		return false;
+	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM)
+		return vsd_complain(b, k->name, value, "not a stream socket; it must be open when this program starts");
+	*to = (int)fd;
+	return true;
+}
+
 static bool set(void *structure, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	void *to = (u8 *)structure + k->at;
@@ -175,6 +192,8 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_path(to, k, value, b);
 	case NAMES:
 		return set_names(to, k, value, b);
+	case SOCKET:
+		return set_socket(to, k, value, b);
 	case LEVEL:
 		*(enum vsd_level *)to = vsd_level_by_name(value);
 		break;
@@ -184,24 +203,42 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 	return vsd_complain(b, k->name, value, "give error, warn, info, debug or trace");
 }
 
-static bool find_and_set(void *structure, const struct key *keys, size_t n, const char *key, const char *value,
-			 struct vsd_blame *b)
+/* The key's place in the table, or @n after a complaint. */
+static size_t find(const struct key *keys, size_t n, const char *key, struct vsd_blame *b)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (vsd_same_key(keys[i].name, key))
-			return set(structure, &keys[i], value, b);
-	}
-	return vsd_complain(b, key, NULL, "no such key; see vsockd(1)");
+	size_t i = 0;
+
+	while (i < n && !vsd_same_key(keys[i].name, key))
+		i++;
+	if (i == n)
+		vsd_complain(b, key, NULL, "no such key; see vsockd(1)");
+	return i;
 }
 
 bool vsd_guest_set(struct vsd_guest_opts *o, const char *key, const char *value, struct vsd_blame *b)
 {
-	return find_and_set(o, guest_keys, ARRAY_SIZE(guest_keys), key, value, b);
+	size_t i = find(guest_keys, ARRAY_SIZE(guest_keys), key, b);
+
+	if (i == ARRAY_SIZE(guest_keys))
+		return false;
+	if (o->given & 1ull << i)
+		return vsd_complain(b, key, NULL, "given twice for one guest");
+	o->given |= 1ull << i;
+	return set(o, &guest_keys[i], value, b);
 }
 
 bool vsd_config_set(struct vsd_config *c, const char *key, const char *value, struct vsd_blame *b)
 {
-	return find_and_set(c, all_keys, ARRAY_SIZE(all_keys), key, value, b);
+	size_t i = find(all_keys, ARRAY_SIZE(all_keys), key, b);
+	struct vsd_config ignored;
+
+	if (i == ARRAY_SIZE(all_keys))
+		return false;
+	if (b->file && (c->given & 1ull << i))
+		return set(&ignored, &all_keys[i], value, b);
+	if (!b->file)
+		c->given |= 1ull << i;
+	return set(c, &all_keys[i], value, b);
 }
 
 bool vsd_guest_set_all(struct vsd_guest_opts *o, const char *spec, struct vsd_blame *b)
@@ -245,6 +282,8 @@ void vsd_config_free(struct vsd_config *c)
 	c->n = 0;
 }
 
+static const struct key default_group = { "groups", NAMES, GUEST(groups), 0, 0 };
+
 struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
 {
 	struct vsd_guest_opts **more = NULL, *o = calloc(1, sizeof(*o));
@@ -253,13 +292,14 @@ struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
 		more = realloc(c->guests, (c->n + 1) * sizeof(struct vsd_guest_opts *));
 	if (more)
 		c->guests = more;
-	if (!more || !o || !vsd_guest_set(o, "groups", "default", b)) {
+	if (!more || !o || !set_names(&o->groups, &default_group, "default", b)) {
 		vsd_complain(b, NULL, NULL, "too many guests: %d are served, as far as there is memory",
 			     VSD_GUESTS_MAX);
 		free(o);
 		return NULL;
 	}
 	o->guest_cid = VSD_GUEST_CID_DEFAULT;
+	o->fd = -1;
 	o->window = VSD_WINDOW_DEFAULT;
 	o->queue_size = VSD_QUEUE_SIZE_DEFAULT;
 	o->conns_max = VSD_CONNS_DEFAULT;
@@ -283,11 +323,13 @@ static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 	const struct vsd_guest_opts *o = c->guests[i];
 
 	b->line = o->line;
-	if (!o->socket)
+	if (!o->socket && o->fd < 0)
 		return vsd_complain(b, "socket", NULL, "PATH is required, for the virtual machine monitor");
+	if (o->socket && o->fd >= 0)
+		return vsd_complain(b, "fd", NULL, "socket says where to listen already; give one of them");
 	if (!o->uds_path)
 		return vsd_complain(b, "uds-path", NULL, "PATH is required, for programs of the host");
-	if (!strcmp(o->socket, o->uds_path))
+	if (same_path(o->socket, o->uds_path))
 		return vsd_complain(b, "uds-path", o->uds_path, "choose another path than that of socket");
 	for (u32 j = 0; j < i; j++) {
 		const struct vsd_guest_opts *p = c->guests[j];
@@ -295,6 +337,8 @@ static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 		if (p->guest_cid == o->guest_cid)
 			return vsd_complain(b, "guest-cid", NULL, "%u is another guest's already; choose another",
 					    o->guest_cid);
+		if (o->fd >= 0 && p->fd == o->fd)
+			return vsd_complain(b, "fd", NULL, "%d is another guest's already", o->fd);
 		if (same_path(p->socket, o->socket) || same_path(p->uds_path, o->socket))
 			return vsd_complain(b, "socket", o->socket, "another guest's already; choose another path");
 		if (same_path(p->uds_path, o->uds_path) || same_path(p->socket, o->uds_path))
@@ -306,7 +350,7 @@ static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 {
 	if (!c->n)
-		return vsd_complain(b, NULL, NULL, "no guest to serve; give one");
+		return vsd_complain(b, NULL, NULL, "no guest to serve; vms needs an entry for each");
 	for (u32 i = 0; i < c->n; i++) {
 		if (!check_guest(c, i, b))
 			return false;

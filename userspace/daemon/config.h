@@ -33,6 +33,7 @@ enum {
 	VSD_TIMEOUT_MAX_MS = 3600000,
 	VSD_POLL_MAX_US = 1000000,
 	VSD_THREADS_MAX = 64,
+	VSD_FILE_MAX = 1 << 20, /* bytes of a configuration file */
 };
 
 /* Names, "a+b". */
@@ -44,7 +45,9 @@ struct vsd_names {
 /**
  * struct vsd_guest_opts - one guest
  * @guest_cid: its address
- * @socket: where its front-end connects
+ * @socket: where its front-end connects; NULL: at @fd
+ * @fd: a socket handed in, that listens for front-ends or is connected to one; -1: none
+ * @alone: the only guest, by options of its own: when a connection handed in ends, so does the daemon
  * @uds_path: where host clients connect; @uds_path_PORT is where host listeners are
  * @groups: guests that have one in common reach each other
  * @window: receive window of a connection
@@ -52,10 +55,13 @@ struct vsd_names {
  * @conns_max: most connections
  * @handshake_ms, @connect_ms, @close_ms, @linger_ms: deadlines
  * @line: of the configuration file, or 0
+ * @given: keys that were set, as bits
  */
 struct vsd_guest_opts {
 	u32 guest_cid;
 	char *socket;
+	int fd;
+	bool alone;
 	char *uds_path;
 	struct vsd_names groups;
 	u32 window;
@@ -66,6 +72,7 @@ struct vsd_guest_opts {
 	u32 close_ms;
 	u32 linger_ms;
 	u32 line;
+	u64 given;
 };
 
 /**
@@ -74,6 +81,7 @@ struct vsd_guest_opts {
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
  * @guests, @n: the guests
+ * @given: keys that were set, as bits: what the command line says, a file does not overrule
  */
 struct vsd_config {
 	enum vsd_level level;
@@ -81,6 +89,7 @@ struct vsd_config {
 	u32 threads;
 	struct vsd_guest_opts **guests;
 	u32 n;
+	u64 given;
 };
 
 /**
@@ -128,7 +137,8 @@ void vsd_config_free(struct vsd_config *c);
 /* Have they a name in common? */
 bool vsd_names_meet(const struct vsd_names *a, const struct vsd_names *b);
 
-/* yaml.c: read a file into @c. Keys that concern all guests do not overrule what the command line @said. */
-bool vsd_config_read(struct vsd_config *c, const char *path, struct vsd_blame *b);
+/* yaml.c: read the file @b->file into @c, or @len bytes of one. What is wrong is in @b. */
+bool vsd_config_read(struct vsd_config *c, struct vsd_blame *b);
+bool vsd_config_parse(struct vsd_config *c, const void *bytes, size_t len, struct vsd_blame *b);
 
 #endif

@@ -128,7 +128,8 @@ struct vsd_counters {
  * @all: every struct vsd_conn
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
  * @conns: how many there are, @dead not counted
- * @vu_fd: listener for the front-end; @host_fd: for host clients, by enum vsd_host_kind
+ * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
+ * @host_fd: listeners for host clients, by enum vsd_host_kind
  * @seq_path: of the second of these
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
@@ -154,6 +155,7 @@ struct vsd_guest {
 	struct vsd_rate rate;
 	u32 conns;
 	int vu_fd;
+	int handed_fd;
 	int host_fd[NUM_VSD_HOST_KINDS];
 	char seq_path[VSD_PATH_MAX];
 	int polled_kick[VU_RINGS_MAX];

@@ -9,11 +9,13 @@
 static const char usage[] =
 	"Usage: vsockd --socket PATH --uds-path PATH [OPTION]...\n"
 	"       vsockd --vm KEY=VALUE,... [--vm KEY=VALUE,...]... [OPTION]...\n"
+	"       vsockd --config FILE [OPTION]...\n"
 	"Serve AF_VSOCK to virtual machines over vhost-user.\n"
 	"\n"
 	"A guest; in --vm the same words are keys, without the dashes in front:\n"
 	"  --guest-cid N             context identifier of the guest (3)\n"
 	"  --socket PATH             socket for the virtual machine monitor\n"
+	"  --fd N                    instead: a socket handed in, listening or connected\n"
 	"  --uds-path PATH           host programs connect to PATH and say \"CONNECT <port>\";\n"
 	"                            the guest reaches host programs that listen at PATH_<port>;\n"
 	"                            seqpacket: PATH_seqpacket, and PATH_<port> of that type\n"
@@ -32,6 +34,9 @@ static const char usage[] =
 	"  --poll-us N               look for work for N microseconds before sleeping: less latency,\n"
 	"                            more processor time; only while there is traffic (0)\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
+	"  --config FILE             read guests, and the options above, from a YAML file\n"
+	"  --check-config            say whether all of this makes sense, and end\n"
+	"  --print-capabilities      say what this is, in JSON, as vhost-user's conventions ask\n"
 	"  -h, --help                this text\n"
 	"  -V, --version             version\n"
 	"\n"
@@ -40,12 +45,18 @@ static const char usage[] =
 enum {
 	OPT_ALL = 256, /* a key that concerns all guests */
 	OPT_VM,
+	OPT_CONFIG,
+	OPT_CHECK,
+	OPT_CAPABILITIES,
 	OPT_GUEST, /* + number of the guest's key; the last */
 	OPTIONS_MAX = 64,
 };
 
 static const struct option fixed_options[] = {
 	{ "vm", required_argument, NULL, OPT_VM },
+	{ "config", required_argument, NULL, OPT_CONFIG },
+	{ "check-config", no_argument, NULL, OPT_CHECK },
+	{ "print-capabilities", no_argument, NULL, OPT_CAPABILITIES },
 	{ "threads", required_argument, NULL, OPT_ALL },
 	{ "poll-us", required_argument, NULL, OPT_ALL },
 	{ "log-level", required_argument, NULL, OPT_ALL },
@@ -57,13 +68,16 @@ static const struct option fixed_options[] = {
  * struct parse - the command line being read
  * @c: into
  * @single: the guest described by options of its own, or NULL
- * @vms: --vm was there
+ * @vms: --vm was there; @check: --check-config was
+ * @file: of --config, or NULL
  * @blame: what is wrong
  */
 struct parse {
 	struct vsd_config *c;
 	struct vsd_guest_opts *single;
 	bool vms;
+	bool check;
+	const char *file;
 	struct vsd_blame blame;
 };
 
@@ -101,6 +115,14 @@ static bool one(struct parse *p, const char *key, const char *value)
 
 static bool option(struct parse *p, int opt, const char *name, const char *value)
 {
+	if (opt == OPT_CONFIG && p->file)
+		return vsd_complain(&p->blame, name, NULL, "one file is enough");
+	if (opt == OPT_CONFIG)
+		p->file = value;
+	if (opt == OPT_CHECK)
+		p->check = true;
+	if (opt == OPT_CONFIG || opt == OPT_CHECK)
+		return true;
 	if (opt == OPT_ALL)
 		return vsd_config_set(p->c, name, value, &p->blame);
 	return opt == OPT_VM ? vm(p, value) : one(p, vsd_guest_key((u32)(opt - OPT_GUEST)), value);
@@ -112,16 +134,48 @@ static enum vsd_opts_what bad(const struct parse *p)
 	return VSD_OPTS_BAD;
 }
 
-/* Does it fit together? */
+/* Does it fit together? A file is read here, when all options are known. */
 static bool check(struct parse *p)
 {
 	if (p->single && p->vms)
 		return vsd_complain(&p->blame, "vm", NULL,
 				    "the guest that has options of its own needs a --vm as well: --vm KEY=VALUE,...");
+	if (p->file && (p->single || p->vms))
+		return vsd_complain(&p->blame, "config", p->file,
+				    "conflicts with guests on the command line; write them into the file");
+	p->blame.file = p->file;
+	if (p->file)
+		return vsd_config_read(p->c, &p->blame) && vsd_config_check(p->c, &p->blame);
 	p->blame.vm = p->vms;
 	if (!p->c->n)
-		return vsd_complain(&p->blame, "socket", NULL, "PATH is required, or --vm (see --help)");
+		return vsd_complain(&p->blame, "socket", NULL, "PATH is required, or --vm, or --config (see --help)");
+	if (p->single)
+		p->single->alone = true;
 	return vsd_config_check(p->c, &p->blame);
+}
+
+static enum vsd_opts_what checked(const struct parse *p)
+{
+	printf("%s: fine, %u guest%s\n", p->file ? p->file : "command line", p->c->n, p->c->n > 1 ? "s" : "");
+	return VSD_OPTS_DONE;
+}
+
+/* An option that is an answer in itself. */
+static bool answered(int opt)
+{
+	switch (opt) {
+	case 'h':
+		fputs(usage, stdout);
+		return true;
+	case 'V':
+		fputs("vsockd " VSD_VERSION "\n", stdout);
+		return true;
+	case OPT_CAPABILITIES:
+		fputs("{\n  \"type\": \"vsock\"\n}\n", stdout);
+		return true;
+	default:
+		return false;
+	}
 }
 
 enum vsd_opts_what vsd_opts_parse(struct vsd_config *c, int argc, char **argv)
@@ -132,10 +186,8 @@ enum vsd_opts_what vsd_opts_parse(struct vsd_config *c, int argc, char **argv)
 
 	list_options(options);
 	while ((opt = getopt_long(argc, argv, "hV", options, &index)) != -1) {
-		if (opt == 'h' || opt == 'V') {
-			fputs(opt == 'h' ? usage : "vsockd " VSD_VERSION "\n", stdout);
+		if (answered(opt))
 			return VSD_OPTS_DONE;
-		}
 		if (opt == '?') {
 			fputs("vsockd: see --help\n", stderr);
 			return VSD_OPTS_BAD;
@@ -146,6 +198,6 @@ enum vsd_opts_what vsd_opts_parse(struct vsd_config *c, int argc, char **argv)
 	if (optind < argc)
 		vsd_complain(&p.blame, NULL, argv[optind], "not an option; see --help");
 	else if (check(&p))
-		return VSD_OPTS_RUN;
+		return p.check ? checked(&p) : VSD_OPTS_RUN;
 	return bad(&p);
 }
