@@ -367,14 +367,12 @@ void fix_reject(struct fix *f, const char *name, u64 least)
 	}
 }
 
-u64 fix_status(struct fix *f, const char *field)
+static u64 field_of(const char *path, const char *field)
 {
-	char path[64], line[256];
+	char line[256];
 	u64 value = 0;
-	FILE *s;
+	FILE *s = fopen(path, "r");
 
-	snprintf(path, sizeof(path), "/proc/%d/status", f->pid);
-	s = fopen(path, "r");
 	while (s && fgets(line, sizeof(line), s)) {
 		if (!strncmp(line, field, strlen(field)))
 			value = strtoull(line + strlen(field) + 1, NULL, 10);
@@ -382,6 +380,32 @@ u64 fix_status(struct fix *f, const char *field)
 	if (s)
 		fclose(s);
 	return value;
+}
+
+u64 fix_status(struct fix *f, const char *field)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", f->pid);
+	return field_of(path, field);
+}
+
+u64 fix_threads(struct fix *f, const char *field)
+{
+	char path[400];
+	struct dirent *e;
+	u64 sum = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", f->pid);
+	d = opendir(path);
+	while (d && (e = readdir(d)) != NULL) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/status", f->pid, e->d_name);
+		sum += field_of(path, field);
+	}
+	if (d)
+		closedir(d);
+	return sum;
 }
 
 u32 fix_fds(struct fix *f)

@@ -103,8 +103,9 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
 /* The daemon's counter of a reject reason, or another that it reports, becomes at least @least. */
 void fix_reject(struct fix *f, const char *name, u64 least);
 
-/* A field of /proc/PID/status; open descriptors of the daemon. */
+/* A field of /proc/PID/status, the sum of it over all threads, and open descriptors of the daemon. */
 u64 fix_status(struct fix *f, const char *field);
+u64 fix_threads(struct fix *f, const char *field);
 u32 fix_fds(struct fix *f);
 
 /* @len bytes from a socket, or what came before its end. */
