@@ -16,5 +16,6 @@ extern const struct test hostile_tests[];
 extern const struct test resource_tests[];
 extern const struct test fleet_tests[];
 extern const struct test options_tests[];
+extern const struct test siblings_tests[];
 
 #endif

@@ -164,14 +164,17 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 
 	if (!s) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
-		vsd_guest_warn(g, "connection to host port %u refused: %u connections are open; see --max-connections",
-			       hdr->dst.port, g->conns);
+		vsd_guest_warn(g, "connection to %u:%u refused: %u connections are open; see --max-connections",
+			       hdr->dst.cid, hdr->dst.port, g->conns);
 		return;
 	}
 	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
-	vsd_host_dial(s);
+	if (hdr->dst.cid == VSP_CID_HOST)
+		vsd_host_dial(s);
+	else
+		vsd_sibling_dial(s);
 }
 
 static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *hdr, u32 niov)
@@ -179,6 +182,10 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	struct vsock_conn *c = vsock_mux_find(&g->mux, hdr);
 	struct vsd_conn *s = c ? vsd_conn_of(c) : NULL;
 
+	if (!c && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
+		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
+		return;
+	}
 	/* Any other packet of a connection comes after the payload before it. */
 	if (s && s->batched && hdr->op != VSP_OP_RW) {
 		b->mixed = true;

@@ -9,6 +9,7 @@
  *
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket
+ *   sibling.c      connections between guests
  *   host.c         host clients and host listeners: the hybrid protocol
  *   record.c       messages from the guest
  *   from_guest.c   the data path from the guest
@@ -33,7 +34,9 @@ enum {
 	VSD_ACCEPT_BATCH = 64,	   /* host clients accepted at a time */
 	VSD_DIAL_RETRY_MS = 5,	   /* a host listener's backlog was full: look again */
 	VSD_ACCEPT_RETRY_MS = 100, /* out of descriptors or memory: look again */
+	VSD_SIBLING_PART = 2,	   /* other guests may use one of so many of a guest's connections */
 };
+
 /* The two listeners for host clients. */
 enum vsd_host_kind {
 	VSD_HOST_STREAM,
@@ -46,13 +49,23 @@ enum vsd_phase {
 	VSD_PHASE_NONE,	   /* no socket (any more) */
 	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
 	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
-	VSD_PHASE_WAIT,	   /* a host client waits for the guest's answer */
+	VSD_PHASE_WAIT,	   /* a host client, or another guest, waits for the guest's answer */
 	VSD_PHASE_OPEN,
 	VSD_PHASE_LINGER, /* the guest is done; the last bytes wait for their reader */
 };
 
+/* Payload of a guest that is offered to another while it is still on the ring. */
+struct vsd_offer {
+	const struct iovec *iov;
+	u32 niov;
+	u32 skip;   /* bytes of the first segment that are done with */
+	u32 left;   /* bytes */
+	bool taken; /* seqpacket: the message was */
+	bool eor;   /* seqpacket: it ends a record */
+};
+
 /**
- * struct vsd_conn - a connection of a guest and its Unix socket
+ * struct vsd_conn - a connection of a guest, and its Unix socket or the other guest's end
  * @watch: for epoll
  * @c: the engine's part
  * @all_next, @all_link: list of all connections of the guest
@@ -62,9 +75,14 @@ enum vsd_phase {
  * @record: seqpacket: messages from the guest, counted
  * @queued: seqpacket: payload in @tail
  * @dial_until: when to stop dialling
+ * @peer: the other guest's end, as long as it is there
+ * @offer: what is offered to it at this moment
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
  * @seqpacket: its socket, and the guest's, is of that type
+ * @sibling: there is no socket, but another guest
+ * @from_sibling: it was the other guest that asked for it
+ * @rest_eor: @rest is the end of a record
  * @batch_first, @batch_last: its packets in the current batch; @batch_bytes, @batch_iov: their sums
  * @batch_next: next connection with packets in the batch
  * @batched: it is in that chain
@@ -87,6 +105,8 @@ struct vsd_conn {
 	struct vsp_record record;
 	u32 queued;
 	u64 dial_until;
+	struct vsd_conn *peer;
+	struct vsd_offer *offer;
 	struct vsd_conn *batch_next;
 	u32 batch_bytes;
 	u32 batch_iov;
@@ -95,6 +115,9 @@ struct vsd_conn {
 	int fd;
 	u8 phase;
 	bool seqpacket;
+	bool sibling;
+	bool rest_eor;
+	bool from_sibling;
 	bool batched;
 	bool wants_out;
 	bool last;
@@ -127,7 +150,7 @@ struct vsd_counters {
  * @mux: its connections
  * @all: every struct vsd_conn
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
- * @conns: how many there are, @dead not counted
+ * @conns: how many there are, @dead not counted; @from_siblings: of these, opened by other guests
  * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
  * @host_fd: listeners for host clients, by enum vsd_host_kind
  * @seq_path: of the second of these
@@ -154,6 +177,7 @@ struct vsd_guest {
 	struct vsd_counters counters;
 	struct vsd_rate rate;
 	u32 conns;
+	u32 from_siblings;
 	int vu_fd;
 	int handed_fd;
 	int host_fd[NUM_VSD_HOST_KINDS];
@@ -223,8 +247,11 @@ void vsd_conn_news(struct vsd_conn *s);
 /* Its deadline passed. */
 void vsd_conn_timeout(struct vsd_conn *s);
 
-/* Close its socket, now. */
+/* Close its socket, or part from the other guest, now. */
 void vsd_conn_hang_up(struct vsd_conn *s);
+
+/* Drop what the guest sent and nobody has got. */
+void vsd_conn_drop(struct vsd_conn *s);
 
 /* Give its memory back (at the end of the turn) if nothing is left of it. */
 void vsd_conn_reap(struct vsd_conn *s);
@@ -247,6 +274,7 @@ static inline void vsd_conn_release(struct vsd_conn *s)
 		return;
 	g->held = NULL;
 	g->from_due = true;
+	vsd_guest_wake(g);
 }
 
 static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
@@ -266,7 +294,46 @@ static inline u32 vsd_conn_unread(const struct vsd_conn *s)
 	return s->seqpacket ? s->queued + s->part.len : s->tail.len;
 }
 
+/* sibling.c */
+
+/* The guest with this CID that @g may reach, or NULL. */
+struct vsd_guest *vsd_sibling_find(struct vsd_guest *g, u32 cid);
+
+/* Connect the guest's request to the guest that it asks for. */
+void vsd_sibling_dial(struct vsd_conn *s);
+
+/* The guest that was asked accepted. */
+void vsd_sibling_opened(struct vsd_conn *s);
+
+/* The guest's shutdown hints grew. */
+void vsd_sibling_hinted(struct vsd_conn *s);
+
+/* The connection is over for the guest. */
+void vsd_sibling_over(struct vsd_conn *s);
+
+/* The other end will get nothing more of it: tell it, and forget each other. @clean: nothing was lost. */
+void vsd_sibling_part(struct vsd_conn *s, bool clean);
+
+/* Copy the segments, @bytes in all, into the other guest. Returns how many are done with. */
+u32 vsd_sibling_offer(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 bytes);
+
+/* The same for one whole message of @len bytes. False: not now. */
+bool vsd_sibling_offer_message(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 len, bool eor);
+
+/* Fill the segments with what the other end has for this guest. Returns bytes; never more than one message. */
+u32 vsd_sibling_take(struct vsd_conn *s, const struct iovec *iov, u32 niov);
+
+/* The length of the next message, and whether it ends a record. False: there is none. */
+bool vsd_sibling_peek(struct vsd_conn *s, u32 *len, bool *eor);
+
+/* This guest had a turn to take something from the other end. */
+void vsd_sibling_moved(struct vsd_conn *s);
+
 /* record.c */
+
+/* The first four bytes of a message in vsd_conn.tail: its length, and whether it ends a record. */
+#define VSD_RECORD_EOR (1u << 31)
+static_assert((u32)VSP_WINDOW_MAX < VSD_RECORD_EOR, "no message is longer than a window");
 
 /* A packet of a message. */
 void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iovec *iov, u32 niov);

@@ -142,8 +142,11 @@ static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn 
 static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
 	struct msghdr mh = { .msg_iov = g->loop->to.out, .msg_iovlen = t->out };
-	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
+	ssize_t n;
 
+	if (s->sibling)
+		return vsd_sibling_take(s, mh.msg_iov, t->out);
+	n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 	if (n > 0) {
 		t->drained = (u32)n < t->bytes && !s->last && !(mh.msg_flags & MSG_CTRUNC);
 		return (u32)n;
@@ -188,16 +191,24 @@ static u32 finish(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 b
 /* What the host sends next. */
 enum next { NEXT_MESSAGE, NEXT_NOTHING, NEXT_END };
 
-/* Look at the next message: its length, without taking it. */
-static enum next peek(struct vsd_guest *g, struct vsd_conn *s, u32 *len)
+/* Look at the next message: its length, and whether it ends a record, without taking it. */
+static enum next peek(struct vsd_guest *g, struct vsd_conn *s, u32 *len, bool *eor)
 {
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 	} control;
 	struct msghdr mh = { .msg_control = control.bytes, .msg_controllen = sizeof(control) };
-	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+	ssize_t n;
 
+	*eor = false;
+	if (s->sibling) {
+		if (vsd_sibling_peek(s, len, eor))
+			return NEXT_MESSAGE;
+		vsd_sibling_moved(s);
+		return NEXT_NOTHING;
+	}
+	n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
 	*len = n > 0 ? (u32)n : 0;
 	if (n > 0 || (n == 0 && mh.msg_controllen && s->fd >= 0))
 		return NEXT_MESSAGE;
@@ -244,7 +255,7 @@ static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s
 		l->to.out[t->out++] = (struct iovec){ .iov_base = rest, .iov_len = len - t->bytes };
 	}
 	mh.msg_iovlen = t->out;
-	n = recvmsg(s->fd, &mh, MSG_DONTWAIT);
+	n = s->sibling ? (ssize_t)vsd_sibling_take(s, l->to.out, t->out) : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 	if (n == (ssize_t)len)
 		return true;
 	g->dev.mem.lost |= n < 0 && errno == EFAULT;
@@ -273,8 +284,9 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 	struct vsp_frag frag = { .left = s->rest.len };
 	u32 bytes;
 
-	if (!s->rest.len && (peek(g, s, &frag.left) != NEXT_MESSAGE || !may_begin(g, s, frag.left)))
+	if (!s->rest.len && (peek(g, s, &frag.left, &s->rest_eor) != NEXT_MESSAGE || !may_begin(g, s, frag.left)))
 		return true;
+	frag.flags = s->rest_eor ? VSP_SEQ_EOR : 0;
 	if (frag.left)
 		gather(g, &t, &s->c, frag.left);
 	else
@@ -294,6 +306,8 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 	/* The rest may go in any pieces; the length of the next message is not known yet. */
 	vsock_mux_need(&g->mux, &s->c, s->rest.len ? 1 : 0);
 	*used += finish(g, &t, s, bytes, &frag);
+	if (s->sibling)
+		vsd_sibling_moved(s);
 	return true;
 }
 
@@ -306,7 +320,9 @@ static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 	if (!t.n)
 		return false;
 	*used += finish(g, &t, s, fill(g, &t, s), NULL);
-	if (t.drained)
+	if (s->sibling)
+		vsd_sibling_moved(s);
+	else if (t.drained)
 		vsock_mux_ready(&g->mux, &s->c, false);
 	return true;
 }
