@@ -334,16 +334,17 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port)
 	return fd;
 }
 
-/* The newest value of a counter in the log, or 0. */
+/* The newest value of a counter of this guest in the log, or 0. */
 static u64 counter(struct fix *f, const char *name)
 {
-	char line[1024], key[64], *at;
+	char line[1024], key[64], who[32], *at;
 	u64 value = 0;
 	FILE *log = fopen(f->log, "r");
 
 	snprintf(key, sizeof(key), " %s=", name);
+	snprintf(who, sizeof(who), " guest %u: ", f->cid);
 	while (log && fgets(line, sizeof(line), log)) {
-		at = strstr(line, key);
+		at = strstr(line, who) ? strstr(line, key) : NULL;
 		if (at)
 			value = strtoull(at + strlen(key), NULL, 10);
 	}

@@ -488,6 +488,49 @@ static void half_for_siblings(void)
 	fix_fleet_end(f, 3);
 }
 
+/* Is a connection of @x to this port of @y refused by the lists? One that is not, nobody answers. */
+static void denied(struct fix *x, struct fix *y, u32 port, bool is)
+{
+	struct end a = end_of(x, CLIENT_PORT, y, port, VSP_TYPE_STREAM);
+	struct end b = end_of(y, port, x, CLIENT_PORT, VSP_TYPE_STREAM);
+
+	send_one(&a, VSP_OP_REQUEST, 0, NULL, 0);
+	if (!is) {
+		expect(&b, VSP_OP_REQUEST);
+		send_one(&b, VSP_OP_RST, 0, NULL, 0);
+	}
+	expect(&a, VSP_OP_RST);
+}
+
+static void lists_of_ports(void)
+{
+	static const char *const keys[] = { "allow-from-guest=1000-1010,deny-from-guest=1005",
+					    "allow_to_guest=1005+1008+7,deny-to-guest=1008", NULL };
+	struct vsp_hdr hdr;
+	char c;
+	int l;
+
+	begin(128, 3776, keys, NULL);
+	denied(&f[0], &f[2], 1000, false);
+	denied(&f[0], &f[2], 1010, false);
+	denied(&f[0], &f[2], 1005, true);
+	denied(&f[0], &f[2], 999, true);
+	denied(&f[2], &f[1], 1005, false);
+	denied(&f[2], &f[1], 1008, true);
+	denied(&f[2], &f[1], 1006, true);
+	/* The host's ports, and clients. */
+	l = fix_listener(&f[0], 1005);
+	hdr = fix_hdr(1005, 50, VSP_OP_REQUEST);
+	fix_send(&f[0], hdr);
+	fix_expect(&f[0], VSP_OP_RST);
+	close(l);
+	CHECK(recv(fix_dial(&f[1], 8), &c, 1, 0) == 0);
+	CHECK(fix_dial(&f[1], 7) >= 0);
+	CHECK(fix_expect(&f[1], VSP_OP_REQUEST).dst.port == 7);
+	fix_reject(&f[0], "denied", 3);
+	fix_fleet_end(f, 3);
+}
+
 /* A front-end that takes its memory away in the middle of a transfer, as the one that sends or the one that reads. */
 static void memory_taken_away(void)
 {
@@ -619,6 +662,7 @@ const struct test siblings_tests[] = {
 	{ "siblings: a guest without buffers", no_buffers },
 	{ "siblings: guests that lie about credit", liars },
 	{ "siblings: half of the connections", half_for_siblings },
+	{ "siblings: lists of ports", lists_of_ports },
 	{ "siblings: guests that take their memory away", memory_taken_away },
 	{ "siblings: messages keep their boundaries", messages },
 	{ "siblings: messages that cannot be", messages_that_cannot_be },

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET, PORTS };
 
 struct key {
 	const char *name;
@@ -30,6 +30,10 @@ static const struct key guest_keys[] = {
 	{ "fd", SOCKET, GUEST(fd), 3, INT32_MAX },
 	{ "uds-path", PATH, GUEST(uds_path), 0, VSD_PORT_SUFFIX_MAX },
 	{ "groups", NAMES, GUEST(groups), 0, 0 },
+	{ "allow-to-guest", PORTS, GUEST(to_guest.allow), 0, 0 },
+	{ "deny-to-guest", PORTS, GUEST(to_guest.deny), 0, 0 },
+	{ "allow-from-guest", PORTS, GUEST(from_guest.allow), 0, 0 },
+	{ "deny-from-guest", PORTS, GUEST(from_guest.deny), 0, 0 },
 	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
 	{ "queue-size", RING_SIZE, GUEST(queue_size), 1, VSP_RING_SIZE_MAX },
 	{ "max-connections", NUMBER, GUEST(conns_max), 1, VSD_CONNS_MAX },
@@ -166,6 +170,58 @@ bool vsd_names_meet(const struct vsd_names *a, const struct vsd_names *b)
 	return false;
 }
 
+/* A port at *@at, which moves behind it. */
+static bool read_port(const char **at, u32 *port)
+{
+	char *end;
+	u64 n;
+
+	if (**at < '0' || **at > '9')
+		return false;
+	n = strtoull(*at, &end, 10);
+	*at = end;
+	*port = (u32)n;
+	return n < VSP_PORT_ANY;
+}
+
+static bool set_ports(struct vsd_ports *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	struct vsd_ports l = { .n = 0 };
+	const char *at = value;
+
+	do {
+		u32 first, last;
+
+		if (l.n == VSD_LIST_MAX || !read_port(&at, &first))
+			goto bad;
+		last = first;
+		if (*at == '-' && (at++, !read_port(&at, &last) || last < first))
+			goto bad;
+		l.range[l.n].first = first;
+		l.range[l.n++].last = last;
+	} while (*at++ == '+');
+	if (at[-1])
+		goto bad;
+	*to = l;
+	return true;
+bad:
+	return vsd_complain(b, k->name, value, "give up to %d ports or ranges of them, PORT+FIRST-LAST", VSD_LIST_MAX);
+}
+
+static bool has_port(const struct vsd_ports *l, u32 port)
+{
+	for (u32 i = 0; i < l->n; i++) {
+		if (port >= l->range[i].first && port <= l->range[i].last)
+			return true;
+	}
+	return false;
+}
+
+bool vsd_policy_allows(const struct vsd_policy *p, u32 port)
+{
+	return (!p->allow.n || has_port(&p->allow, port)) && !has_port(&p->deny, port);
+}
+
 static bool set_socket(int *to, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	int type;
@@ -194,6 +250,8 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_names(to, k, value, b);
 	case SOCKET:
 		return set_socket(to, k, value, b);
+	case PORTS:
+		return set_ports(to, k, value, b);
 	case LEVEL:
 		*(enum vsd_level *)to = vsd_level_by_name(value);
 		break;

@@ -42,6 +42,21 @@ struct vsd_names {
 	u32 n;
 };
 
+/* Ports, "22+1000-1999". */
+struct vsd_ports {
+	struct {
+		u32 first;
+		u32 last;
+	} range[VSD_LIST_MAX];
+	u32 n;
+};
+
+/* Which ports may be connected to in one direction. */
+struct vsd_policy {
+	struct vsd_ports allow; /* empty: all */
+	struct vsd_ports deny;	/* has the last word */
+};
+
 /**
  * struct vsd_guest_opts - one guest
  * @guest_cid: its address
@@ -50,6 +65,8 @@ struct vsd_names {
  * @alone: the only guest, by options of its own: when a connection handed in ends, so does the daemon
  * @uds_path: where host clients connect; @uds_path_PORT is where host listeners are
  * @groups: guests that have one in common reach each other
+ * @to_guest: ports of the guest that others may connect to
+ * @from_guest: ports of the host, and of other guests, that it may connect to
  * @window: receive window of a connection
  * @queue_size: largest ring
  * @conns_max: most connections
@@ -64,6 +81,8 @@ struct vsd_guest_opts {
 	bool alone;
 	char *uds_path;
 	struct vsd_names groups;
+	struct vsd_policy to_guest;
+	struct vsd_policy from_guest;
 	u32 window;
 	u32 queue_size;
 	u32 conns_max;
@@ -133,6 +152,9 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b);
 /* Defaults, no guests; and the end of what was allocated. */
 void vsd_config_init(struct vsd_config *c);
 void vsd_config_free(struct vsd_config *c);
+
+/* May @port be connected to? */
+bool vsd_policy_allows(const struct vsd_policy *p, u32 port);
 
 /* Have they a name in common? */
 bool vsd_names_meet(const struct vsd_names *a, const struct vsd_names *b);

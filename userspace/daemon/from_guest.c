@@ -160,8 +160,16 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 
 static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 {
-	struct vsd_conn *s = vsd_conn_new(g);
+	struct vsd_conn *s;
 
+	/* The guest sees what it sees where nobody listens. */
+	if (!vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
+		g->counters.denied++;
+		vsd_guest_warn(g, "connection to %u:%u refused: not for this guest", hdr->dst.cid, hdr->dst.port);
+		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_NO_FLOW);
+		return;
+	}
+	s = vsd_conn_new(g);
 	if (!s) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
 		vsd_guest_warn(g, "connection to %u:%u refused: %u connections are open; see --max-connections",

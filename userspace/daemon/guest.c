@@ -381,12 +381,13 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 	const struct vsd_counters *n = &g->counters;
 
 	vsd_log(level, g->name,
-		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
-		"packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
+		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu packets_from_guest=%llu "
+		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
-		(unsigned long long)n->refused, (unsigned long long)n->packets_from_guest,
-		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
-		(unsigned long long)n->bytes_to_guest, (unsigned long long)n->messages_too_big);
+		(unsigned long long)n->refused, (unsigned long long)n->denied,
+		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
+		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest,
+		(unsigned long long)n->messages_too_big);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
 			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),

@@ -136,6 +136,7 @@ struct vsd_counters {
 	u64 packets_to_guest;
 	u64 opened;
 	u64 refused;
+	u64 denied; /* by the lists of ports */
 	u64 sessions;
 	u64 messages_too_big; /* a socket or the guest's window will never take them */
 };

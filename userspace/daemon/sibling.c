@@ -43,6 +43,11 @@ static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 
 	if (!to || !ready_for(to, s->c.type))
 		return NULL;
+	if (!vsd_policy_allows(&to->opts->to_guest, s->c.host_port)) {
+		to->counters.denied++;
+		vsd_guest_warn(to, "guest %u refused: port %u is not for others", from.cid, s->c.host_port);
+		return NULL;
+	}
 	if (to->from_siblings < (to->opts->conns_max + VSD_SIBLING_PART - 1) / VSD_SIBLING_PART)
 		p = vsd_conn_new(to);
 	if (!p) {
