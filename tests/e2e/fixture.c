@@ -182,6 +182,43 @@ void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const 
 	}
 }
 
+void fix_write_file(struct fix *f, u32 n, const char *const *keys)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/config", f->dir);
+	file = fopen(path, "w");
+	CHECK(file && fputs("vms:\n", file) >= 0);
+	for (u32 i = 0; i < n; i++) {
+		if (keys[i])
+			fprintf(file, "  - {guest_cid: %u, socket: %s, uds_path: %s, %s}\n", f[i].cid, f[i].socket,
+				f[i].uds, keys[i]);
+	}
+	CHECK(!fclose(file));
+}
+
+void fix_fleet_file(struct fix *f, u32 n, const char *const *keys)
+{
+	char dir[64], path[128];
+	const char *guest[] = { "--config", path, NULL };
+
+	make_dir(dir);
+	snprintf(path, sizeof(path), "%s/config", dir);
+	for (u32 i = 0; i < n; i++)
+		name_files(&f[i], dir, CID + i);
+	fix_write_file(f, n, keys);
+	f->pid = fork();
+	CHECK(f->pid >= 0);
+	if (!f->pid)
+		in_daemon(f, fix_program(), guest, NULL);
+	for (u32 i = 0; i < n; i++) {
+		f[i].pid = f->pid;
+		if (keys[i])
+			await_socket(&f[i]);
+	}
+}
+
 void fix_fleet_end(struct fix *f, u32 n)
 {
 	for (u32 i = 1; i < n; i++) {

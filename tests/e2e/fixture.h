@@ -68,6 +68,10 @@ void fix_daemon(struct fix *f, const char *const *args);
 void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const *args);
 void fix_fleet_end(struct fix *f, u32 n);
 
+/* The same, described in a file; and that file anew, with those guests whose keys are not NULL. */
+void fix_fleet_file(struct fix *f, u32 n, const char *const *keys);
+void fix_write_file(struct fix *f, u32 n, const char *const *keys);
+
 /* Let the daemon run to its end with @args (NULL-terminated); what it @said, and its exit status. */
 int fix_run(const char *const *args, char *said, size_t room);
 

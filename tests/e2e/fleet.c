@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -114,6 +115,72 @@ static void truncated_memory(void)
 	fix_fleet_end(f, 3);
 }
 
+/* Wait until the log says this @times. */
+static void await_log(struct fix *f, const char *text, u32 times)
+{
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	static char log[1 << 20];
+	size_t len;
+	u32 found;
+
+	do {
+		FILE *file = fopen(f->log, "r");
+
+		CHECK(file && fix_now_ms() < until);
+		len = fread(log, 1, sizeof(log) - 1, file);
+		log[len] = '\0';
+		fclose(file);
+		found = 0;
+		for (const char *at = log; (at = strstr(at, text)) != NULL; at++)
+			found++;
+	} while (found < times);
+}
+
+static void read_again(void)
+{
+	static const char *const keys[][3] = {
+		{ "groups: a", "groups: a", NULL },
+		{ "groups: a, deny_from_guest: 1001", NULL, "groups: a" },
+		{ "groups: a", NULL, "groups: a, tx_buffer_size: 65536" },
+		{ "groups: a", NULL, "groups: a, tx_buffer_size: none" },
+	};
+	static struct fix f[3];
+	char c;
+	int fd, l;
+
+	fix_fleet_file(f, 3, keys[0]);
+	fix_guest(&f[0], 16, 3776);
+	fix_guest(&f[1], 16, 3776);
+	fd = open_one(&f[0], fix_listener(&f[0], 1000), 1000);
+	l = fix_listener(&f[0], 1001);
+	fix_write_file(f, 3, keys[1]);
+	CHECK(!kill(f->pid, SIGHUP));
+	await_log(f, "was read again: 2 guests", 1);
+	/* One goes on, under new rules; one went; one came. */
+	say(&f[0], fd, 'x');
+	fix_send(&f[0], from(&f[0], 1001, 51, VSP_OP_REQUEST));
+	CHECK(fix_expect(&f[0], VSP_OP_RST).dst.port == 51);
+	CHECK(recv(f[1].peer.f.chan.fd, &c, 1, 0) == 0 && access(f[1].socket, F_OK));
+	fix_guest(&f[2], 16, 3776);
+	/* One begins anew. */
+	fix_write_file(f, 3, keys[2]);
+	CHECK(!kill(f->pid, SIGHUP));
+	CHECK(recv(f[2].peer.f.chan.fd, &c, 1, 0) == 0);
+	peer_close(&f[2].peer);
+	await_log(f, "was read again: 2 guests", 2);
+	say(&f[0], fd, 'y');
+	fix_send(&f[0], from(&f[0], 1001, 52, VSP_OP_REQUEST));
+	close(accept(l, NULL, NULL));
+	fix_expect(&f[0], VSP_OP_RESPONSE);
+	/* A file that makes no sense changes nothing. */
+	fix_write_file(f, 3, keys[3]);
+	CHECK(!kill(f->pid, SIGHUP));
+	await_log(f, "/config:3: tx-buffer-size: none: give a number", 1);
+	say(&f[0], fd, 'z');
+	close(fd);
+	fix_fleet_end(f, 3);
+}
+
 /* Start a daemon whose front-end socket is @fd, which it inherits under that number. */
 static void with_socket(struct fix *f, int fd)
 {
@@ -172,6 +239,7 @@ const struct test fleet_tests[] = {
 	{ "fleet: each guest has its own connections", each_its_own },
 	{ "fleet: threads are bounded", threads_are_bounded },
 	{ "fleet: guests that take their memory away", truncated_memory },
+	{ "fleet: a file read again", read_again },
 	{ "fleet: a listener handed in", handed_listener },
 	{ "fleet: a connection handed in", handed_connection },
 	{ 0 },

@@ -44,6 +44,7 @@ static const struct key guest_keys[] = {
 };
 
 #define ALL(member) offsetof(struct vsd_config, member)
+/* All of four bytes. */
 static const struct key all_keys[] = {
 	{ "log-level", LEVEL, ALL(level), 0, 0 },
 	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
@@ -323,6 +324,20 @@ void vsd_config_init(struct vsd_config *c)
 	*c = (struct vsd_config){ .level = VSD_INFO };
 }
 
+struct vsd_config vsd_config_again(const struct vsd_config *old)
+{
+	struct vsd_config c;
+
+	vsd_config_init(&c);
+	c.given = old->given;
+	c.file = old->file;
+	for (size_t i = 0; i < ARRAY_SIZE(all_keys); i++) {
+		if (c.given & 1ull << i)
+			memcpy((u8 *)&c + all_keys[i].at, (const u8 *)old + all_keys[i].at, sizeof(u32));
+	}
+	return c;
+}
+
 static void free_guest(struct vsd_guest_opts *o)
 {
 	free(o->socket);
@@ -375,6 +390,13 @@ static bool same_path(const char *a, const char *b)
 	return a && b && !strcmp(a, b);
 }
 
+bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b)
+{
+	return a->guest_cid == b->guest_cid && a->fd == b->fd && a->window == b->window &&
+	       a->queue_size == b->queue_size && a->conns_asked == b->conns_asked &&
+	       (a->socket == b->socket || same_path(a->socket, b->socket)) && same_path(a->uds_path, b->uds_path);
+}
+
 /* Is there everything that this guest needs, and nothing that an earlier one has? */
 static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 {
@@ -410,6 +432,7 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 	if (!c->n)
 		return vsd_complain(b, NULL, NULL, "no guest to serve; vms needs an entry for each");
 	for (u32 i = 0; i < c->n; i++) {
+		c->guests[i]->conns_asked = c->guests[i]->conns_max;
 		if (!check_guest(c, i, b))
 			return false;
 	}

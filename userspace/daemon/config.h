@@ -69,7 +69,7 @@ struct vsd_policy {
  * @from_guest: ports of the host, and of other guests, that it may connect to
  * @window: receive window of a connection
  * @queue_size: largest ring
- * @conns_max: most connections
+ * @conns_max: most connections; @conns_asked: before the limit of open files was considered
  * @handshake_ms, @connect_ms, @close_ms, @linger_ms: deadlines
  * @line: of the configuration file, or 0
  * @given: keys that were set, as bits
@@ -86,6 +86,7 @@ struct vsd_guest_opts {
 	u32 window;
 	u32 queue_size;
 	u32 conns_max;
+	u32 conns_asked;
 	u32 handshake_ms;
 	u32 connect_ms;
 	u32 close_ms;
@@ -99,6 +100,7 @@ struct vsd_guest_opts {
  * @level: what is logged
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
+ * @file: where it was read, or NULL
  * @guests, @n: the guests
  * @given: keys that were set, as bits: what the command line says, a file does not overrule
  */
@@ -106,6 +108,7 @@ struct vsd_config {
 	enum vsd_level level;
 	u32 poll_us;
 	u32 threads;
+	const char *file;
 	struct vsd_guest_opts **guests;
 	u32 n;
 	u64 given;
@@ -148,6 +151,12 @@ bool vsd_config_set(struct vsd_config *c, const char *key, const char *value, st
 
 /* Is everything there, and does it fit together? */
 bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b);
+
+/* A configuration to read the file of @old into once more: what the command line said, and no guests. */
+struct vsd_config vsd_config_again(const struct vsd_config *old);
+
+/* Can a guest that was started with @a go on with @b? */
+bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b);
 
 /* Defaults, no guests; and the end of what was allocated. */
 void vsd_config_init(struct vsd_config *c);

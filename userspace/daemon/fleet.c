@@ -100,7 +100,7 @@ int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config)
 	u32 sets = set ? number_sets(config, set) : 0;
 	int err;
 
-	*f = (struct vsd_fleet){ .config = config, .guests = calloc(config->n, sizeof(struct vsd_guest *)) };
+	*f = (struct vsd_fleet){ .config = config, .guests = calloc(VSD_GUESTS_MAX, sizeof(struct vsd_guest *)) };
 	err = sets && f->guests ? start_loops(f, sets) : -ENOMEM;
 	if (err)
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
@@ -110,6 +110,87 @@ int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config)
 	if (err)
 		vsd_fleet_stop(f);
 	return err;
+}
+
+static void stop_guest(struct vsd_loop *l, void *arg)
+{
+	(void)l;
+	vsd_guest_stop(arg);
+}
+
+static void remove_guest(struct vsd_fleet *f, u32 i)
+{
+	struct vsd_guest *g = f->guests[i];
+
+	vsd_loop_call(g->loop, stop_guest, g);
+	free(g);
+	f->guests[i] = f->guests[--f->n];
+}
+
+static void reconfigure(struct vsd_loop *l, void *arg)
+{
+	struct newcomer *n = arg;
+
+	(void)l;
+	vsd_guest_reconfigure(n->guest, n->opts);
+}
+
+static const struct vsd_guest_opts *configured(const struct vsd_config *c, u32 cid)
+{
+	for (u32 i = 0; i < c->n; i++) {
+		if (c->guests[i]->guest_cid == cid)
+			return c->guests[i];
+	}
+	return NULL;
+}
+
+/* The thread for one more guest: that of one which it may reach, or any. */
+static struct vsd_loop *place(const struct vsd_fleet *f, const struct vsd_guest_opts *o)
+{
+	for (u32 i = 0; i < f->n; i++) {
+		if (vsd_names_meet(&f->guests[i]->opts->groups, &o->groups))
+			return f->guests[i]->loop;
+	}
+	return &f->loops[o->guest_cid % f->nloops];
+}
+
+/* Guests do not move from thread to thread, so some that a new configuration lets meet cannot. */
+static void warn_of_strangers(const struct vsd_fleet *f)
+{
+	for (u32 i = 0; i < f->n; i++) {
+		for (u32 j = 0; j < i; j++) {
+			const struct vsd_guest *a = f->guests[i], *b = f->guests[j];
+
+			if (a->loop == b->loop || !vsd_names_meet(&a->opts->groups, &b->opts->groups))
+				continue;
+			vsd_log(VSD_WARN, a->name,
+				"it reaches guest %u only after a restart of this daemon, or with --threads 1",
+				b->opts->guest_cid);
+		}
+	}
+}
+
+void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config)
+{
+	for (u32 i = f->n; i-- > 0;) {
+		const struct vsd_guest_opts *o = configured(config, f->guests[i]->opts->guest_cid);
+		struct newcomer n = { .guest = f->guests[i], .opts = o };
+
+		if (o && vsd_guest_same(n.guest->opts, o))
+			vsd_loop_call(n.guest->loop, reconfigure, &n);
+		else
+			remove_guest(f, i);
+	}
+	f->config = config;
+	for (u32 i = 0; i < config->n; i++) {
+		u32 k = 0;
+
+		while (k < f->n && f->guests[k]->opts != config->guests[i])
+			k++;
+		if (k == f->n)
+			add_guest(f, place(f, config->guests[i]), config->guests[i]);
+	}
+	warn_of_strangers(f);
 }
 
 /* A guest that its thread is asked to report about. */
@@ -135,18 +216,10 @@ void vsd_fleet_report(struct vsd_fleet *f, enum vsd_level level)
 	}
 }
 
-static void stop_guest(struct vsd_loop *l, void *arg)
-{
-	(void)l;
-	vsd_guest_stop(arg);
-}
-
 void vsd_fleet_stop(struct vsd_fleet *f)
 {
-	for (u32 i = 0; i < f->n; i++) {
-		vsd_loop_call(f->guests[i]->loop, stop_guest, f->guests[i]);
-		free(f->guests[i]);
-	}
+	while (f->n)
+		remove_guest(f, f->n - 1);
 	while (f->nloops)
 		vsd_loop_end(&f->loops[--f->nloops]);
 	free(f->loops);

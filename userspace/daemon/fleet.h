@@ -14,7 +14,7 @@
  * struct vsd_fleet - the guests and the threads
  * @config: what they were configured with
  * @loops, @nloops: the threads
- * @guests, @n: in the order of the configuration
+ * @guests, @n: the guests; there is room for VSD_GUESTS_MAX
  */
 struct vsd_fleet {
 	const struct vsd_config *config;
@@ -26,6 +26,12 @@ struct vsd_fleet {
 
 /* Start threads and guests. 0, or -errno after a message, and nothing was started. */
 int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config);
+
+/*
+ * Go on with another configuration, which replaces the old: guests that are not in it end, those that changed in a way
+ * that they cannot take begin anew, the others keep their connections.
+ */
+void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config);
 
 /* Write all counters to the log. */
 void vsd_fleet_report(struct vsd_fleet *f, enum vsd_level level);

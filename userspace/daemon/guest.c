@@ -192,6 +192,13 @@ no_sockets:
 	return err;
 }
 
+void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opts)
+{
+	g->opts = opts;
+	g->mux.params.connect_timeout = opts->connect_ms * VSD_MS;
+	g->mux.params.close_timeout = opts->close_ms * VSD_MS;
+}
+
 /*
  * Each ring of an eventfd is an edge, whatever its count, so it need not be read. A pipe would fill up. Neither has a
  * file type of its own: an eventfd is the one without any.

@@ -203,6 +203,9 @@ struct vsd_guest {
 /* Bind its sockets and wait for its front-end, served by @loop from now on. 0, or -errno after a message. */
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts);
 
+/* Go on with other settings, for which vsd_guest_same() holds. */
+void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opts);
+
 /* End everything and unlink its sockets. */
 void vsd_guest_stop(struct vsd_guest *g);
 

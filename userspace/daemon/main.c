@@ -57,12 +57,37 @@ static sigset_t block_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return set;
 }
 
-static void run(struct vsd_fleet *f, const sigset_t *signals)
+/* Read the file again. If it makes no sense, all stays as it is. */
+static void reload(struct vsd_fleet *f, struct vsd_config *c)
+{
+	struct vsd_blame b = { .file = c->file };
+	struct vsd_config fresh = vsd_config_again(c);
+
+	if (!c->file) {
+		vsd_log(VSD_WARN, "vsockd", "nothing to read again: there is no --config");
+		return;
+	}
+	if (!vsd_config_read(&fresh, &b) || !vsd_config_check(&fresh, &b)) {
+		vsd_log(VSD_ERROR, "vsockd", "%s; all stays as it is", b.text);
+		vsd_config_free(&fresh);
+		return;
+	}
+	vsd_log_set_level(fresh.level);
+	fit_limits(&fresh);
+	vsd_fleet_reload(f, &fresh);
+	vsd_config_free(c);
+	*c = fresh;
+	f->config = c;
+	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", c->file, c->n);
+}
+
+static void run(struct vsd_fleet *f, struct vsd_config *c, const sigset_t *signals)
 {
 	int sig;
 
@@ -70,6 +95,8 @@ static void run(struct vsd_fleet *f, const sigset_t *signals)
 		sig = sigwaitinfo(signals, NULL);
 		if (sig == SIGUSR1)
 			vsd_fleet_report(f, VSD_REPORT);
+		if (sig == SIGHUP)
+			reload(f, c);
 	} while (sig != SIGTERM && sig != SIGINT);
 }
 
@@ -86,7 +113,7 @@ static int serve(struct vsd_config *c)
 	fit_limits(c);
 	if (vsd_fleet_start(&fleet, c))
 		return EXIT_FAILURE;
-	run(&fleet, &signals);
+	run(&fleet, c, &signals);
 	vsd_fleet_report(&fleet, VSD_INFO);
 	vsd_fleet_stop(&fleet);
 	return EXIT_SUCCESS;

@@ -44,7 +44,7 @@ static const char usage[] =
 	"  -h, --help                this text\n"
 	"  -V, --version             version\n"
 	"\n"
-	"SIGUSR1 prints counters to the log.\n";
+	"SIGUSR1 prints counters to the log, SIGHUP reads the file again.\n";
 
 enum {
 	OPT_ALL = 256, /* a key that concerns all guests */
@@ -148,6 +148,7 @@ static bool check(struct parse *p)
 		return vsd_complain(&p->blame, "config", p->file,
 				    "conflicts with guests on the command line; write them into the file");
 	p->blame.file = p->file;
+	p->c->file = p->file;
 	if (p->file)
 		return vsd_config_read(p->c, &p->blame) && vsd_config_check(p->c, &p->blame);
 	p->blame.vm = p->vms;
