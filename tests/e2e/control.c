@@ -88,6 +88,8 @@ static void tells(void)
 	asked("reset 7 2 1000 51\n", "error no such connection\n");
 	asked("reset 7 2 1000\n", "error give CID");
 	asked("reset 7 2 1000 50 1\n", "error give CID");
+	/* 4294967346 is 50, if only 32 bits of it are looked at. */
+	asked("reset 7 2 1000 4294967346\n", "error give CID");
 	asked("reset 7 2 1000 50\n", "ok\n");
 	CHECK(fix_expect(&f[0], VSP_OP_RST).src.port == 1000 && recv(fd, &c, 1, 0) <= 0);
 	asked("reload\n", "error the log says");
