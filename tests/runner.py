@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
 LOGS = BUILD / "test-logs"
 DEFAULT_TIMEOUT = 300
-MODULE_KERNELS = ["6.1", "6.12"]
+MODULE_KERNELS = ["6.1", "6.12", "newest"]
 
 # Build directory -> (environment, meson options, groups of tools/deps).
 BUILDS = {
