@@ -246,10 +246,10 @@ def run_case(case):
     case.log.parent.mkdir(parents=True, exist_ok=True)
     logs = case.log.with_suffix("")
     logs.mkdir(exist_ok=True)
-    env = {**os.environ, **case.env, "SLUICE_ROOT": str(ROOT), "SLUICE_BUILD": str(BUILD), "SLUICE_LOGS": str(logs),
+    env = {**os.environ, "SLUICE_ROOT": str(ROOT), "SLUICE_BUILD": str(BUILD), "SLUICE_LOGS": str(logs),
            "PYTHONPATH": str(ROOT / "tools"), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
            "CRITERION_USE_TAP": "1", "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
-           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", **case.env}
     began = time.monotonic()
     output, timed_out = bytearray(), False
     with open(case.log, "wb") as log:
