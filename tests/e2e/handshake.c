@@ -46,11 +46,11 @@ static void split_line(void)
 	fix_guest(&f, 128, 3776);
 	fd = fix_client(&f);
 	for (u32 i = 0; i < sizeof(line) - 1; i++) {
-		u64 before = fix_status(&f, "voluntary_ctxt_switches");
+		u64 before = fix_threads(&f, "voluntary_ctxt_switches");
 		u64 until = fix_now_ms() + 1000;
 
 		fix_write(fd, line + i, 1);
-		while (fix_status(&f, "voluntary_ctxt_switches") == before && fix_now_ms() < until)
+		while (fix_threads(&f, "voluntary_ctxt_switches") == before && fix_now_ms() < until)
 			;
 	}
 	accept_request(&f, 77, &r);

@@ -188,6 +188,12 @@ void vsd_host_command(struct vsd_conn *s)
 		drop_client(s);
 		return;
 	}
+	if (!vsd_policy_allows(&g->opts->to_guest, cmd.port)) {
+		g->counters.denied++;
+		vsd_guest_warn(g, "client refused: port %u of the guest is not for others", cmd.port);
+		drop_client(s);
+		return;
+	}
 	s->phase = VSD_PHASE_WAIT;
 	if (!vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, cmd.port))
 		drop_client(s);
