@@ -800,7 +800,7 @@ static bool guest_stream_allow(VST_ALLOW_ARGS)
 /* What no guest of ours has may be a sibling's, or whatever the host knows: its answer tells. */
 static bool guest_has_remote_cid(struct vsock_sock *vsk, u32 cid)
 {
-	return vst_ns_global() && rcu_access_pointer(the_dev);
+	return rcu_access_pointer(the_dev);
 }
 #endif
 
