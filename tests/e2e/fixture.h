@@ -21,6 +21,13 @@
 
 #define CID 7
 
+/* KiB that a sanitizer adds to a daemon's memory: blocks that were freed, and shadows. The native run is strict. */
+#ifdef __SANITIZE_ADDRESS__
+#define FIX_SANITIZER_KIB 8192
+#else
+#define FIX_SANITIZER_KIB 0
+#endif
+
 #define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
 
 enum {

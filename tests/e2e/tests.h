@@ -17,5 +17,6 @@ extern const struct test resource_tests[];
 extern const struct test fleet_tests[];
 extern const struct test options_tests[];
 extern const struct test siblings_tests[];
+extern const struct test control_tests[];
 
 #endif

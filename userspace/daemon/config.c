@@ -44,11 +44,12 @@ static const struct key guest_keys[] = {
 };
 
 #define ALL(member) offsetof(struct vsd_config, member)
-/* All of four bytes. */
+/* All but paths are of four bytes. */
 static const struct key all_keys[] = {
 	{ "log-level", LEVEL, ALL(level), 0, 0 },
 	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
 	{ "threads", NUMBER, ALL(threads), 1, VSD_THREADS_MAX },
+	{ "control", PATH, ALL(control), 0, 0 },
 };
 
 bool vsd_complain(struct vsd_blame *b, const char *key, const char *value, const char *format, ...)
@@ -290,11 +291,16 @@ bool vsd_config_set(struct vsd_config *c, const char *key, const char *value, st
 {
 	size_t i = find(all_keys, ARRAY_SIZE(all_keys), key, b);
 	struct vsd_config ignored;
+	bool good;
 
 	if (i == ARRAY_SIZE(all_keys))
 		return false;
-	if (b->file && (c->given & 1ull << i))
-		return set(&ignored, &all_keys[i], value, b);
+	if (b->file && (c->given & 1ull << i)) {
+		vsd_config_init(&ignored);
+		good = set(&ignored, &all_keys[i], value, b);
+		vsd_config_free(&ignored);
+		return good;
+	}
 	if (!b->file)
 		c->given |= 1ull << i;
 	return set(c, &all_keys[i], value, b);
@@ -332,7 +338,7 @@ struct vsd_config vsd_config_again(const struct vsd_config *old)
 	c.given = old->given;
 	c.file = old->file;
 	for (size_t i = 0; i < ARRAY_SIZE(all_keys); i++) {
-		if (c.given & 1ull << i)
+		if ((c.given & 1ull << i) && all_keys[i].kind != PATH)
 			memcpy((u8 *)&c + all_keys[i].at, (const u8 *)old + all_keys[i].at, sizeof(u32));
 	}
 	return c;
@@ -351,6 +357,8 @@ void vsd_config_free(struct vsd_config *c)
 	for (u32 i = 0; i < c->n; i++)
 		free_guest(c->guests[i]);
 	free(c->guests);
+	free(c->control);
+	c->control = NULL;
 	c->guests = NULL;
 	c->n = 0;
 }

@@ -100,6 +100,7 @@ struct vsd_guest_opts {
  * @level: what is logged
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
+ * @control: where the control socket is, or NULL
  * @file: where it was read, or NULL
  * @guests, @n: the guests
  * @given: keys that were set, as bits: what the command line says, a file does not overrule
@@ -108,6 +109,7 @@ struct vsd_config {
 	enum vsd_level level;
 	u32 poll_us;
 	u32 threads;
+	char *control;
 	const char *file;
 	struct vsd_guest_opts **guests;
 	u32 n;

@@ -193,6 +193,57 @@ void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config)
 	warn_of_strangers(f);
 }
 
+/* A guest that its thread is asked to print. */
+struct printed {
+	struct vsd_guest *guest;
+	void (*print)(const struct vsd_guest *g, FILE *out);
+	FILE *out;
+};
+
+static void print_guest(struct vsd_loop *l, void *arg)
+{
+	struct printed *p = arg;
+
+	(void)l;
+	p->print(p->guest, p->out);
+}
+
+void vsd_fleet_print(struct vsd_fleet *f, void (*print)(const struct vsd_guest *g, FILE *out), FILE *out)
+{
+	for (u32 i = 0; i < f->n; i++) {
+		struct printed p = { .guest = f->guests[i], .print = print, .out = out };
+
+		vsd_loop_call(p.guest->loop, print_guest, &p);
+	}
+}
+
+/* A guest whose thread is asked to end a connection. */
+struct resetting {
+	struct vsd_guest *guest;
+	const struct vsd_reset *what;
+	bool found;
+};
+
+static void reset_conn(struct vsd_loop *l, void *arg)
+{
+	struct resetting *r = arg;
+
+	(void)l;
+	r->found = vsd_guest_reset(r->guest, r->what->host_cid, r->what->host_port, r->what->guest_port);
+}
+
+bool vsd_fleet_reset(struct vsd_fleet *f, const struct vsd_reset *what)
+{
+	struct resetting r = { .what = what };
+
+	for (u32 i = 0; i < f->n && !r.found; i++) {
+		r.guest = f->guests[i];
+		if (r.guest->opts->guest_cid == what->guest_cid)
+			vsd_loop_call(r.guest->loop, reset_conn, &r);
+	}
+	return r.found;
+}
+
 /* A guest that its thread is asked to report about. */
 struct report {
 	struct vsd_guest *guest;

@@ -33,6 +33,20 @@ int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config);
  */
 void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config);
 
+/* Let each guest print, by its own thread. */
+void vsd_fleet_print(struct vsd_fleet *f, void (*print)(const struct vsd_guest *g, FILE *out), FILE *out);
+
+/* A connection that is to end with a reset. */
+struct vsd_reset {
+	u32 guest_cid;
+	u32 host_cid;
+	u32 host_port;
+	u32 guest_port;
+};
+
+/* False: there is none. */
+bool vsd_fleet_reset(struct vsd_fleet *f, const struct vsd_reset *what);
+
 /* Write all counters to the log. */
 void vsd_fleet_report(struct vsd_fleet *f, enum vsd_level level);
 

@@ -108,11 +108,12 @@ static int listen_all(struct vsd_guest *g)
 	g->vu_fd = -1;
 	g->handed_fd = -1;
 	g->host_fd[VSD_HOST_SEQPACKET] = -1;
-	g->host_fd[VSD_HOST_STREAM] = vsd_host_listen(g->name, "uds-path", g->opts->uds_path, SOCK_STREAM);
+	g->host_fd[VSD_HOST_STREAM] = vsd_host_listen(g->name, "uds-path", g->opts->uds_path, SOCK_STREAM, 0777);
 	if (g->host_fd[VSD_HOST_STREAM] >= 0)
-		g->host_fd[VSD_HOST_SEQPACKET] = vsd_host_listen(g->name, "uds-path", g->seq_path, SOCK_SEQPACKET);
+		g->host_fd[VSD_HOST_SEQPACKET] =
+			vsd_host_listen(g->name, "uds-path", g->seq_path, SOCK_SEQPACKET, 0777);
 	if (g->host_fd[VSD_HOST_SEQPACKET] >= 0 && g->opts->socket)
-		g->vu_fd = vsd_host_listen(g->name, "socket", g->opts->socket, SOCK_STREAM);
+		g->vu_fd = vsd_host_listen(g->name, "socket", g->opts->socket, SOCK_STREAM, 0777);
 	else if (g->host_fd[VSD_HOST_SEQPACKET] >= 0)
 		return take_socket(g);
 	if (g->vu_fd >= 0)
@@ -191,6 +192,22 @@ no_sockets:
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);
 	return err;
+}
+
+bool vsd_guest_reset(struct vsd_guest *g, u32 host_cid, u32 host_port, u32 guest_port)
+{
+	bool found = false;
+
+	for (struct vsd_conn *s = g->all; s; s = s->all_next) {
+		if (s->c.host_cid != host_cid || s->c.host_port != host_port || s->c.guest_port != guest_port ||
+		    !s->c.hashed)
+			continue;
+		found = true;
+		s->lost = true;
+		vsd_guest_wake(g);
+		vsock_mux_abort(&g->mux, &s->c);
+	}
+	return found;
 }
 
 void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opts)

@@ -12,6 +12,7 @@
  *   sibling.c      connections between guests
  *   host.c         host clients and host listeners: the hybrid protocol
  *   record.c       messages from the guest
+ *   print.c        what is to be known of it
  *   from_guest.c   the data path from the guest
  *   to_guest.c     the data path to the guest
  */
@@ -24,6 +25,8 @@
 #include "engine/tail.h"
 #include "kernel/proto/frame.h"
 #include "vu/dev.h"
+
+#include <stdio.h>
 
 enum {
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
@@ -203,6 +206,9 @@ struct vsd_guest {
 /* Bind its sockets and wait for its front-end, served by @loop from now on. 0, or -errno after a message. */
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts);
 
+/* End connections between these ends with a reset. False: there is none. */
+bool vsd_guest_reset(struct vsd_guest *g, u32 host_cid, u32 host_port, u32 guest_port);
+
 /* Go on with other settings, for which vsd_guest_same() holds. */
 void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opts);
 
@@ -347,8 +353,11 @@ bool vsd_record_flush(struct vsd_conn *s);
 
 /* host.c */
 
-/* A socket of @type listening at @path; a path where nobody answers is taken over. -errno after a message. */
-int vsd_host_listen(const char *component, const char *option, const char *path, int type);
+/*
+ * A socket of @type listening at @path, with this mode less the umask's; a path where nobody answers is taken over.
+ * -errno after a message.
+ */
+int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode);
 
 /* Take in clients. */
 void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind);
@@ -364,6 +373,10 @@ void vsd_host_welcome(struct vsd_conn *s);
 
 /* Connect to the host's listener for this connection, or try again. */
 void vsd_host_dial(struct vsd_conn *s);
+
+/* print.c: counters, rings and rejects; connections. As lines of the control socket. */
+void vsd_print_guest(const struct vsd_guest *g, FILE *out);
+void vsd_print_conns(const struct vsd_guest *g, FILE *out);
 
 /* from_guest.c: one batch. True: there may be more. */
 bool vsd_from_guest(struct vsd_guest *g);

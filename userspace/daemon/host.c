@@ -43,13 +43,14 @@ static bool is_stale(const char *path, int type)
 	return stale;
 }
 
-int vsd_host_listen(const char *component, const char *option, const char *path, int type)
+int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode)
 {
 	struct sockaddr_un sa = address(path);
 	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int err;
 
-	if (fd < 0)
+	/* The mode of what bind() will create. */
+	if (fd < 0 || fchmod(fd, mode))
 		goto fail;
 	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
 		if (errno != EADDRINUSE)

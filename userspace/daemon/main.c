@@ -4,14 +4,17 @@
  *
  * main.c: start-up, signals and the end. The guests are served by threads of their own (fleet.h, loop.h).
  */
-#include "daemon/fleet.h"
+#include "daemon/control.h"
 #include "daemon/opts.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 enum {
 	FDS_RESERVE = 64,  /* descriptors that are not for connections */
@@ -48,8 +51,22 @@ static void fit_limits(struct vsd_config *c)
 	}
 }
 
-/* Signals are taken by sigwaitinfo(), in one place; threads inherit that they are blocked. */
-static sigset_t block_signals(void)
+/**
+ * struct daemon - what the main thread holds
+ * @config: in force
+ * @fleet: the guests
+ * @signal_fd: signals, which threads inherit as blocked
+ * @control_fd: the control socket, or -1; @control: its path
+ */
+struct daemon {
+	struct vsd_config *config;
+	struct vsd_fleet fleet;
+	int signal_fd;
+	int control_fd;
+	char *control;
+};
+
+static int watch_signals(struct daemon *d)
 {
 	sigset_t set;
 
@@ -60,63 +77,109 @@ static sigset_t block_signals(void)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	return set;
+	d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	return d->signal_fd < 0 ? -errno : 0;
 }
 
 /* Read the file again. If it makes no sense, all stays as it is. */
-static void reload(struct vsd_fleet *f, struct vsd_config *c)
+static bool reload(void *arg)
 {
-	struct vsd_blame b = { .file = c->file };
-	struct vsd_config fresh = vsd_config_again(c);
+	struct daemon *d = arg;
+	struct vsd_blame b = { .file = d->config->file };
+	struct vsd_config fresh = vsd_config_again(d->config);
 
-	if (!c->file) {
+	if (!b.file) {
 		vsd_log(VSD_WARN, "vsockd", "nothing to read again: there is no --config");
-		return;
+		return false;
 	}
 	if (!vsd_config_read(&fresh, &b) || !vsd_config_check(&fresh, &b)) {
 		vsd_log(VSD_ERROR, "vsockd", "%s; all stays as it is", b.text);
 		vsd_config_free(&fresh);
-		return;
+		return false;
 	}
 	vsd_log_set_level(fresh.level);
 	fit_limits(&fresh);
-	vsd_fleet_reload(f, &fresh);
-	vsd_config_free(c);
-	*c = fresh;
-	f->config = c;
-	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", c->file, c->n);
+	vsd_fleet_reload(&d->fleet, &fresh);
+	vsd_config_free(d->config);
+	*d->config = fresh;
+	d->fleet.config = d->config;
+	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", b.file, fresh.n);
+	return true;
 }
 
-static void run(struct vsd_fleet *f, struct vsd_config *c, const sigset_t *signals)
+/* False: the end. */
+static bool on_signals(struct daemon *d)
 {
-	int sig;
+	struct signalfd_siginfo info;
+	bool go_on = true;
+
+	while (read(d->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGUSR1)
+			vsd_fleet_report(&d->fleet, VSD_REPORT);
+		else if (info.ssi_signo == SIGHUP)
+			reload(d);
+		else
+			go_on = false;
+	}
+	return go_on;
+}
+
+static void run(struct daemon *d)
+{
+	const struct vsd_control_ops ops = { .reload = reload, .arg = d };
+	struct pollfd watched[] = { { .fd = d->signal_fd, .events = POLLIN },
+				    { .fd = d->control_fd, .events = POLLIN } };
 
 	do {
-		sig = sigwaitinfo(signals, NULL);
-		if (sig == SIGUSR1)
-			vsd_fleet_report(f, VSD_REPORT);
-		if (sig == SIGHUP)
-			reload(f, c);
-	} while (sig != SIGTERM && sig != SIGINT);
+		poll(watched, 2, -1);
+		if (watched[1].revents)
+			vsd_control_serve(d->control_fd, &d->fleet, &ops);
+	} while (on_signals(d));
+}
+
+static int open_control(struct daemon *d)
+{
+	d->control_fd = -1;
+	if (!d->config->control)
+		return 0;
+	d->control = strdup(d->config->control);
+	if (d->control)
+		d->control_fd = vsd_control_listen(d->control);
+	return d->control_fd < 0 ? -1 : 0;
+}
+
+static void close_all(struct daemon *d)
+{
+	if (d->control_fd >= 0) {
+		close(d->control_fd);
+		unlink(d->control);
+	}
+	free(d->control);
+	close(d->signal_fd);
 }
 
 static int serve(struct vsd_config *c)
 {
-	sigset_t signals = block_signals();
-	struct vsd_fleet fleet;
-	int err = vu_mem_guard();
+	struct daemon d = { .config = c };
+	int err = watch_signals(&d);
 
+	if (!err)
+		err = vu_mem_guard();
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return EXIT_FAILURE;
 	}
 	fit_limits(c);
-	if (vsd_fleet_start(&fleet, c))
-		return EXIT_FAILURE;
-	run(&fleet, c, &signals);
-	vsd_fleet_report(&fleet, VSD_INFO);
-	vsd_fleet_stop(&fleet);
-	return EXIT_SUCCESS;
+	err = open_control(&d);
+	if (!err)
+		err = vsd_fleet_start(&d.fleet, c);
+	if (!err) {
+		run(&d);
+		vsd_fleet_report(&d.fleet, VSD_INFO);
+		vsd_fleet_stop(&d.fleet);
+	}
+	close_all(&d);
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)

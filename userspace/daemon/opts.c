@@ -37,6 +37,7 @@ static const char usage[] =
 	"                            share one (as many as there are processors)\n"
 	"  --poll-us N               look for work for N microseconds before sleeping: less latency,\n"
 	"                            more processor time; only while there is traffic (0)\n"
+	"  --control PATH            socket for vstat\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
 	"  --config FILE             read guests, and the options above, from a YAML file\n"
 	"  --check-config            say whether all of this makes sense, and end\n"
@@ -63,6 +64,7 @@ static const struct option fixed_options[] = {
 	{ "print-capabilities", no_argument, NULL, OPT_CAPABILITIES },
 	{ "threads", required_argument, NULL, OPT_ALL },
 	{ "poll-us", required_argument, NULL, OPT_ALL },
+	{ "control", required_argument, NULL, OPT_ALL },
 	{ "log-level", required_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
