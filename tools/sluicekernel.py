@@ -12,7 +12,7 @@ NAME is one of the logical names in KERNELS. A kernel lives in <cache>/kernels/N
     image/               vmlinuz and lib/modules/RELEASE
     headers/             a tree to build external modules with; it names no path outside itself
     source/              the unpacked linux-source, on request
-    tools/               where the headers need newer programs than the oldest Debian has: those programs, below usr
+    tools/               where the headers want a newer compiler than the oldest Debian has: that, in usr/bin
 
 The packages come from the mirrors that this machine's own apt is configured with, by a private apt configuration.
 """
@@ -22,6 +22,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,9 +39,12 @@ KERNELS = {
                (["forky"], "linux-image-amd64", ["forky"]),
                (["sid"], "linux-image-amd64", ["sid"])],
 }
-# What kbuild runs, besides what the headers packages depend on.
-BUILD_TOOLS = ["bash", "binutils", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "make", "perl-base",
-               "sed"]
+# What the compiler runs, but does not depend on.
+BUILD_TOOLS = ["binutils"]
+# Such a program runs anywhere, by whoever, if its own libc's loader starts it.
+WRAPPER = """#!/bin/sh
+exec {usr}/lib64/ld-linux-x86-64.so.2 --argv0 "$0" --library-path {usr}/lib/x86_64-linux-gnu {program} "$@"
+"""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PARTS = ("image", "headers", "source", "tools")
 
@@ -240,7 +244,9 @@ class Kernel:
         return json.loads(self.record_path.read_text()) if self.record_path.exists() else None
 
     def has(self, part):
-        return (self.dir / part).is_dir()
+        # Headers whose programs nothing here can start are none.
+        needs_tools = part == "headers" and self.record and self.tools_suites
+        return (self.dir / part).is_dir() and (not needs_tools or self.has("tools"))
 
     @property
     def release(self):
@@ -304,6 +310,8 @@ class Kernel:
 
     def _fetch(self, part):
         record = self.record or self.resolve()
+        if part == "headers" and self.tools_suites and not self.has("tools"):
+            self._fetch("tools")
         apt = Apt(self.tools_suites if part == "tools" else record["suites"])
         if part == "tools":
             apt.update()
@@ -325,6 +333,7 @@ class Kernel:
             for deb in debs:
                 run(["dpkg-deb", "-x", deb, tree])
             getattr(self, f"_arrange_{part}")(tree)
+            shutil.rmtree(self.dir / part, ignore_errors=True)
             tree.rename(self.dir / part)
 
     def _arrange_image(self, tree):
@@ -354,19 +363,27 @@ class Kernel:
         for makefile in tree.glob("usr/src/linux-headers-*/Makefile"):
             text = makefile.read_text()
             makefile.write_text(re.sub(r"(?<![\w./])/usr/(src|lib)/linux-", rf"{final}/usr/\1/linux-", text))
+        if self.tools_suites:
+            self._wrap_programs(tree, final)
 
-    @staticmethod
-    def _arrange_tools(tree):
-        """Leave what lies below usr: no package of these suites has a program anywhere else."""
+    def _wrap_programs(self, tree, final):
+        """Put a script in the place of every program in TREE, which will be FINAL."""
+        usr = shlex.quote(str(self.dir / "tools/usr"))
+        for path in [p for p in tree.rglob("*") if p.is_file() and not p.is_symlink() and os.access(p, os.X_OK)]:
+            with path.open("rb") as file:
+                magic = file.read(4)
+            if magic == b"\x7fELF" and ".so" not in path.name:
+                hidden = path.rename(path.with_name(f".{path.name}.elf"))
+                program = shlex.quote(str(final / hidden.relative_to(tree)))
+                path.write_text(WRAPPER.format(usr=usr, program=program))
+                path.chmod(0o755)
+
+    def _arrange_tools(self, tree):
         for path in tree.iterdir():
             if path.name != "usr":
                 path.unlink() if path.is_symlink() else shutil.rmtree(path)
         shutil.rmtree(tree / "usr/share")
-        # Their postinst would choose.
-        (tree / "usr/bin/awk").symlink_to("gawk")
-        # The machine's own are mounted there; see tools/modules.
-        for place in ("local", "src"):
-            (tree / "usr" / place).mkdir(exist_ok=True)
+        self._wrap_programs(tree, self.dir / "tools")
 
     def _arrange_source(self, tree):
         archive = next(tree.glob("usr/src/linux-source-*.tar.xz"))
@@ -377,10 +394,7 @@ class Kernel:
 
 
 def command_fetch(args):
-    kernel = Kernel(args.name)
-    kernel.ensure(["image"] + ["headers"] * args.headers + ["source"] * args.source, args.refresh)
-    if args.headers and kernel.tools_suites:
-        kernel.ensure(["tools"])
+    Kernel(args.name).ensure(["image"] + ["headers"] * args.headers + ["source"] * args.source, args.refresh)
 
 
 def command_path(args):
