@@ -12,6 +12,7 @@ from pathlib import Path
 from hoststack import BUILD, FAILED, LOGS, Prog, Wrong, need
 from sluicevm import VM, Failure, wait_for
 
+KERNELS = ("6.1", "6.12", "newest")
 CID = 42
 REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8)
 NAMES = {REQUEST: "request", RESPONSE: "response", RST: "rst", SHUTDOWN: "shutdown", RW: "rw",
@@ -301,7 +302,7 @@ def run_kernel(title, kernel, lines, only, features=0, programs=(), **options):
 
 def run_lines(title, lines, words, **options):
     """Every line on every kernel, or those that are named; the exit status. A kernel may be a directory."""
-    kernels = [word for word in words if word[0].isdigit() or "/" in word]
-    for kernel in kernels or ["6.1", "6.12"]:
+    kernels = [word for word in words if word in KERNELS or "/" in word]
+    for kernel in kernels or KERNELS:
         run_kernel(title, kernel, lines, [word for word in words if word not in kernels], **options)
     return 1 if FAILED else 0
