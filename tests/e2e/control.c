@@ -68,7 +68,7 @@ static void tells(void)
 	CHECK(!stat(path, &st) && S_ISSOCK(st.st_mode) && (st.st_mode & 0777) == 0600);
 	fd = fix_open(&f[0], fix_listener(&f[0], 1000), 1000, 50);
 	asked("guests\n", "guest cid=7 up=1 connections=1 ");
-	asked("guests\n", "ring cid=8 ring=tx size=16 live=1 broken=0\n");
+	asked("guests\n", "ring cid=8 ring=tx size=16 live=1 broken=0 waiting=0\n");
 	asked("connections\n",
 	      "connection cid=7 type=stream host_cid=2 host_port=1000 guest_port=50 "
 	      "state=established phase=open unread=0 credit=262144 window=262144 unread_packets=0\nok\n");
@@ -88,6 +88,8 @@ static void tells(void)
 	asked("reset 7 2 1000 51\n", "error no such connection\n");
 	asked("reset 7 2 1000\n", "error give CID");
 	asked("reset 7 2 1000 50 1\n", "error give CID");
+	/* 4294967346 is 50, if only 32 bits of it are looked at. */
+	asked("reset 7 2 1000 4294967346\n", "error give CID");
 	asked("reset 7 2 1000 50\n", "ok\n");
 	CHECK(fix_expect(&f[0], VSP_OP_RST).src.port == 1000 && recv(fd, &c, 1, 0) <= 0);
 	asked("reload\n", "error the log says");

@@ -422,6 +422,18 @@ void fix_reject(struct fix *f, const char *name, u64 least)
 	}
 }
 
+void fix_pause(struct fix *f)
+{
+	int status;
+
+	CHECK(!kill(f->pid, SIGSTOP) && waitpid(f->pid, &status, WUNTRACED) == f->pid && WIFSTOPPED(status));
+}
+
+void fix_resume(struct fix *f)
+{
+	CHECK(!kill(f->pid, SIGCONT));
+}
+
 static u64 field_of(const char *path, const char *field)
 {
 	char line[256];

@@ -117,6 +117,10 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
 /* The daemon's counter of a reject reason, or another that it reports, becomes at least @least. */
 void fix_reject(struct fix *f, const char *name, u64 least);
 
+/* Let the daemon see nothing of what follows, and then all of it at once. */
+void fix_pause(struct fix *f);
+void fix_resume(struct fix *f);
+
 /* A field of /proc/PID/status, the sum of it over all threads, and open descriptors of the daemon. */
 u64 fix_status(struct fix *f, const char *field);
 u64 fix_threads(struct fix *f, const char *field);

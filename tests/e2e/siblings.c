@@ -235,6 +235,31 @@ static void refusals(void)
 	fix_fleet_end(f, 3);
 }
 
+/* What a server says right behind its answer belongs to the connection, and so does an end. */
+static void server_speaks_at_once(void)
+{
+	struct end a, b;
+
+	begin(128, 3776, NULL, NULL);
+	for (u32 type = VSP_TYPE_STREAM; type <= VSP_TYPE_SEQPACKET; type++) {
+		a = end_of(&f[0], CLIENT_PORT, &f[1], SERVER_PORT, (u16)type);
+		b = end_of(&f[1], SERVER_PORT, &f[0], CLIENT_PORT, (u16)type);
+		send_one(&a, VSP_OP_REQUEST, 0, NULL, 0);
+		expect(&b, VSP_OP_REQUEST);
+		fix_pause(&f[0]);
+		send_one(&b, VSP_OP_RESPONSE, 0, NULL, 0);
+		send_one(&b, VSP_OP_RW, VSP_SEQ_EOM, "hello", 5);
+		send_one(&b, VSP_OP_SHUTDOWN, VSP_SHUTDOWN_BOTH, NULL, 0);
+		fix_resume(&f[0]);
+		expect(&a, VSP_OP_RESPONSE);
+		CHECK(expect(&a, VSP_OP_RW).len == 5 && !memcmp(f[0].buf, "hello", 5));
+		CHECK(expect(&a, VSP_OP_SHUTDOWN).flags == VSP_SHUTDOWN_BOTH);
+		send_one(&a, VSP_OP_RST, 0, NULL, 0);
+		expect(&b, VSP_OP_RST);
+	}
+	fix_fleet_end(f, 3);
+}
+
 /* A guest that does not answer in time, and one that does not wait. */
 static void no_answer(void)
 {
@@ -560,6 +585,31 @@ static void memory_taken_away(void)
 	}
 }
 
+/* Bytes sent one by one arrive all, whether the other end says anything or not. */
+static void bytes_one_by_one(void)
+{
+	enum { ROUNDS = 300, BYTES = 127 };
+	struct end a, b;
+
+	begin(128, 3776, NULL, NULL);
+	for (u32 round = 0; round < ROUNDS; round++) {
+		open_ends_at(&a, &b, VSP_TYPE_STREAM, CLIENT_PORT + round);
+		for (u32 i = 0; i < BYTES; i++) {
+			stuff[0] = fix_byte(a.sent, round);
+			send_one(&a, VSP_OP_RW, 0, stuff, 1);
+		}
+		while (b.read < BYTES) {
+			if (!take(&b, round, PEER_WAIT_MS)) {
+				fprintf(stderr, "# round %u: %u bytes of %d\n", round, b.read, BYTES);
+				exit(1);
+			}
+		}
+		send_one(&a, VSP_OP_RST, 0, NULL, 0);
+		expect(&b, VSP_OP_RST);
+	}
+	fix_fleet_end(f, 3);
+}
+
 /* A message from one end, its fragments of at most @packet bytes. */
 static void send_message(struct end *e, const u8 *bytes, u32 len, u32 packet, bool eor)
 {
@@ -652,7 +702,9 @@ static void messages_that_cannot_be(void)
 
 const struct test siblings_tests[] = {
 	{ "siblings: bytes both ways", bytes_both_ways },
+	{ "siblings: bytes one by one", bytes_one_by_one },
 	{ "siblings: refusals", refusals },
+	{ "siblings: a server that speaks at once", server_speaks_at_once },
 	{ "siblings: no answer", no_answer },
 	{ "siblings: half-closes", half_closes },
 	{ "siblings: abrupt ends", abrupt_ends },

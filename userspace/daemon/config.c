@@ -228,7 +228,7 @@ static bool set_socket(int *to, const struct key *k, const char *value, struct v
 {
 	int type;
 	socklen_t len = sizeof(type);
-	u32 fd;
+	u32 fd = 0;
 
 	if (!set_number(&fd, k, value, b))
 		return false;

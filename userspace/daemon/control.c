@@ -55,12 +55,31 @@ static void answer(int fd, const char *text, size_t len)
 		n = send(fd, text + done, len - done, MSG_NOSIGNAL);
 }
 
+/* @n numbers of 32 bits and nothing else. */
+static bool read_numbers(const char *text, u32 *const to[], u32 n)
+{
+	for (u32 i = 0; i < n; i++) {
+		unsigned long value;
+		char *end;
+
+		if (*text < '0' || *text > '9')
+			return false;
+		errno = 0;
+		value = strtoul(text, &end, 10);
+		if (errno || value > UINT32_MAX || *end != (i + 1 < n ? ' ' : '\0'))
+			return false;
+		*to[i] = (u32)value;
+		text = end + 1;
+	}
+	return true;
+}
+
 static void reset(struct vsd_fleet *f, const char *args, FILE *out)
 {
-	struct vsd_reset r;
-	char more;
+	struct vsd_reset r = { 0 };
+	u32 *const all[] = { &r.guest_cid, &r.host_cid, &r.host_port, &r.guest_port };
 
-	if (sscanf(args, "%u %u %u %u %c", &r.guest_cid, &r.host_cid, &r.host_port, &r.guest_port, &more) != 4)
+	if (!read_numbers(args, all, ARRAY_SIZE(all)))
 		fputs("error give CID HOST_CID HOST_PORT GUEST_PORT\n", out);
 	else if (vsd_fleet_reset(f, &r))
 		fprintf(out, "ok\n");

@@ -212,6 +212,9 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 		spawn(g, hdr);
 		break;
 	default:
+		/* Payload right behind the answer needs somebody to go to. */
+		if (s && (c->facts & VSOCK_OPENED))
+			vsd_conn_news(s);
 		break;
 	}
 }

@@ -14,8 +14,8 @@ static void print_ring(const struct vsd_guest *g, u32 index, const char *name, F
 {
 	const struct vu_ring *r = &g->dev.rings[index];
 
-	fprintf(out, "ring cid=%u ring=%s size=%u live=%d broken=%d\n", g->opts->guest_cid, name, r->size,
-		vu_ring_live(r), r->broken);
+	fprintf(out, "ring cid=%u ring=%s size=%u live=%d broken=%d waiting=%u\n", g->opts->guest_cid, name, r->size,
+		vu_ring_live(r), r->broken, vu_ring_waiting(r));
 }
 
 void vsd_print_guest(const struct vsd_guest *g, FILE *out)
@@ -27,10 +27,10 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 		"guest cid=%u up=%d connections=%u from_siblings=%u sessions=%" PRIu64 " opened=%" PRIu64
 		" refused=%" PRIu64 " denied=%" PRIu64 " packets_from_guest=%" PRIu64 " bytes_from_guest=%" PRIu64
 		" packets_to_guest=%" PRIu64 " bytes_to_guest=%" PRIu64 " messages_too_big=%" PRIu64
-		" replies_owed=%u no_buffers=%d\n",
+		" replies_owed=%u no_buffers=%d held=%d\n",
 		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, n->sessions, n->opened, n->refused, n->denied,
 		n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest, n->bytes_to_guest, n->messages_too_big,
-		g->mux.budget.used, g->starved);
+		g->mux.budget.used, g->starved, g->held != NULL);
 	print_ring(g, VU_RING_RX, "rx", out);
 	print_ring(g, VU_RING_TX, "tx", out);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {

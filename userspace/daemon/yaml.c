@@ -44,6 +44,14 @@ static bool next(struct reader *r)
 	return true;
 }
 
+/* Past @n events. */
+static bool skip(struct reader *r, u32 n)
+{
+	while (n && next(r))
+		n--;
+	return !n;
+}
+
 /* The current event's text. False: it is no scalar, or not one that means anything here. */
 static bool text(struct reader *r, char copy[VALUE_MAX])
 {
@@ -123,11 +131,11 @@ static bool read_top(struct reader *r)
 
 static bool read_document(struct reader *r)
 {
-	if (!next(r) || !next(r))
+	if (!skip(r, 2))
 		return false;
 	if (r->event.type != YAML_DOCUMENT_START_EVENT)
 		return bad(r, "the file is empty; it needs the key vms");
-	return next(r) && read_top(r) && next(r) && next(r) &&
+	return next(r) && read_top(r) && skip(r, 2) &&
 	       (r->event.type == YAML_STREAM_END_EVENT || bad(r, "one document is enough"));
 }
 
