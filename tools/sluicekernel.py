@@ -299,14 +299,30 @@ class Kernel:
             return
         with locked():
             if refresh and self.record:
-                before = self.record
-                if self.resolve() != before:
-                    for part in PARTS:
-                        shutil.rmtree(self.dir / part, ignore_errors=True)
-            for part in parts:
-                if not self.has(part):
-                    self._fetch(part)
+                self._renew()
+            try:
+                self._fetch_missing(parts)
+            except Failure as failure:
+                # A mirror keeps only the newest; what was not fetched while the recorded one was that can't be had.
+                if not self.record or not self._renew():
+                    raise
+                say(f"{failure}\n{self.name} is taken anew")
+                self._fetch_missing(parts)
         say(f"{self.name} is {self.release} ({self.record['version']})")
+
+    def _renew(self):
+        """Forget all parts if the mirror has another build than they are of; whether it has."""
+        before = self.record
+        if self.resolve() == before:
+            return False
+        for part in PARTS:
+            shutil.rmtree(self.dir / part, ignore_errors=True)
+        return True
+
+    def _fetch_missing(self, parts):
+        for part in parts:
+            if not self.has(part):
+                self._fetch(part)
 
     def _fetch(self, part):
         record = self.record or self.resolve()
@@ -315,7 +331,9 @@ class Kernel:
         apt = Apt(self.tools_suites if part == "tools" else record["suites"])
         if part == "tools":
             apt.update()
-            headers = apt.show(f"linux-headers-{record['release']}") or {}
+            headers = apt.show(f"linux-headers-{record['release']}")
+            if not headers:
+                raise Failure(f"{'+'.join(apt.suites)} has no linux-headers-{record['release']}")
             needed = [d for d in apt.needs(headers) if not re.match(r"linux-(headers|image|base)-?", d)]
             packages = apt.installation(BUILD_TOOLS + needed)
         elif part == "image":
