@@ -331,11 +331,17 @@ def needs_of(cases):
 
 def parse():
     parser = argparse.ArgumentParser(prog="tests/run", description="Run rings of tests; by default, those of CI.")
-    parser.add_argument("what", nargs="*", metavar="RING[/CASE]", help="for example: unit, vm, vm/boot-kernels")
+    parser.add_argument("what", nargs="*", metavar="RING[/CASE]",
+                        help="for example: unit, vm, vm/boot-kernels; words behind -- are handed to cases that are named")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
     parser.add_argument("-j", dest="jobs", type=int, default=1, help="light cases at a time (VMs stay alone)")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:at])
+    args.words = words[at + 1:]
+    if args.words and not any("/" in what for what in args.what):
+        parser.error("words behind -- are for cases, and none is named")
     for what in args.what:
         if what.split("/")[0] not in RINGS:
             parser.error(f"no ring '{what.split('/')[0]}'; there are: {', '.join(RINGS)}")
@@ -374,6 +380,8 @@ def main():
     for ring, reason in broken.items():
         TERMINAL.print(f"FAIL            {ring}: {reason}")
     began = time.monotonic()
+    for case in cases:
+        case.argv += args.words if f"{case.ring}/{case.name}" in wanted else []
     named = [c for c in cases if f"{c.ring}/{c.name}" in wanted or not c.on_demand]
     outcomes += [Outcome(c, 0, skipped=[c.on_demand]) for c in cases if c not in named]
     outcomes += run_all(named, args.jobs)
