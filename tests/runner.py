@@ -332,7 +332,7 @@ def needs_of(cases):
 def parse():
     parser = argparse.ArgumentParser(prog="tests/run", description="Run rings of tests; by default, those of CI.")
     parser.add_argument("what", nargs="*", metavar="RING[/CASE]",
-                        help="for example: unit, vm, vm/boot-kernels; words behind -- are handed to cases that are named")
+                        help="for example: unit, vm, vm/boot-kernels; what follows -- is handed to named cases")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
     parser.add_argument("-j", dest="jobs", type=int, default=1, help="light cases at a time (VMs stay alone)")
