@@ -51,13 +51,15 @@ static void check_address(struct sim_end *e, struct sim_app *a, const struct sim
 	struct sim_world *w = e->world;
 
 	if (p->forged) {
-		struct sim_app *victim = w->flows[p->flow].app[e->side];
-
 		SIM_CHECK(w, w->flows[p->flow].target);
 		w->flows[p->flow].excuses |= SIM_LIED;
-		/* The answer may have ended the other end of the flow only: somebody has to notice. */
-		if (victim && w->calm && victim->wake > w->now)
-			victim->wake = w->now;
+		/* It may have ended one end of the flow only: the other has to notice by itself. */
+		for (u32 i = 0; i < SIM_ENDS; i++) {
+			struct sim_app *hit = w->flows[p->flow].app[i];
+
+			if (hit && w->calm && hit->wake > w->now)
+				hit->wake = w->now;
+		}
 		/* Its ports may have been used again meanwhile. */
 		if (a)
 			sim_flow_of(a)->excuses |= SIM_LIED;
