@@ -23,6 +23,7 @@ BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
 LOGS = Path(os.environ.get("SLUICE_LOGS") or tempfile.mkdtemp(prefix="sluice-logs-"))
 LOGS.mkdir(parents=True, exist_ok=True)
 VSOCKD = BUILD / "userspace/daemon/vsockd"
+BENCH_GUEST = BUILD / "tests/bench/bench-guest"
 FAILED = []
 
 
@@ -168,6 +169,18 @@ class Host:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def bench_guest(host):
+    """bench-guest as the programs of the host; the guest's end is a program of the VM."""
+    with subprocess.Popen([BENCH_GUEST, "host", host.hybrid], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            need(process.stdout.readline() == "listening\n", "bench-guest does not serve the host's end")
+            yield
+        finally:
+            process.terminate()
+
+
 class Service:
     """Calls FUNCTION with each connection, in a thread of its own; without one, nobody accepts."""
 
@@ -205,11 +218,11 @@ class Service:
 
 
 class Prog:
-    """vsock-prog in the guest; see there for its commands."""
+    """vsock-prog in the guest, started by WITHIN; see there for its commands."""
 
-    def __init__(self, vm, name):
+    def __init__(self, vm, name, within=""):
         self.vm, self.name = vm, name
-        self.pid = int(vm.check(f"vsock-prog {name}"))
+        self.pid = int(vm.check(f"{within} vsock-prog {name}"))
 
     def __call__(self, *words):
         return self.vm.check(f"vsock-prog {self.name} {' '.join(str(w) for w in words)}").strip()
