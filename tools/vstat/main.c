@@ -2,8 +2,9 @@
 /*
  * vstat - look into a vsockd: guests, connections, what was refused and why
  *
- * main.c: the command line and the control socket. What came is made readable in show.c.
+ * main.c: the command line and the control socket. What came is made readable in show.c, packets are in capture.c.
  */
+#include "capture.h"
 #include "show.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ static const char usage[] =
 	"Usage: vstat --control PATH [--json | --prometheus] [guests | connections]\n"
 	"       vstat --control PATH reset CID HOST_CID HOST_PORT GUEST_PORT\n"
 	"       vstat --control PATH reload\n"
+	"       vstat --control PATH capture CID [BYTES] >FILE\n"
 	"Look into a vsockd that was started with the same --control.\n"
 	"\n"
 	"  -c, --control PATH   the daemon's control socket (or VSOCKD_CONTROL in the environment)\n"
@@ -32,7 +34,8 @@ static const char usage[] =
 	"  -p, --prometheus     write Prometheus' text format\n"
 	"  -h, --help           this text\n"
 	"\n"
-	"Without a word: guests.\n";
+	"Without a word: guests. A capture has so many bytes of each payload (all), until the end;\n"
+	"wireshark -k -i - reads it.\n";
 
 static int complain(const char *what, const char *why)
 {
@@ -135,6 +138,29 @@ static int ask(const char *path, const char *line, enum show_as as)
 	return status;
 }
 
+/* Packets to the standard output, until the daemon ends or somebody ends us. */
+static int look_on(const char *path, char **words, int n)
+{
+	char line[64];
+	const char *wrong;
+	int fd;
+
+	if (n < 1 || n > 2 || isatty(STDOUT_FILENO)) {
+		fputs(n < 1 || n > 2 ? "vstat: capture needs a CID, and at most a number of bytes\n" :
+				       "vstat: capture writes no text; send it to a file or to wireshark -k -i -\n",
+		      stderr);
+		return EXIT_USAGE;
+	}
+	if (snprintf(line, sizeof(line), "capture %s %s\n", words[0], n == 2 ? words[1] : "65536") >= (int)sizeof(line))
+		return complain(words[0], "too long");
+	fd = dial(path);
+	if (fd < 0 || send(fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line))
+		return complain(path, strerror(errno));
+	wrong = capture(fd);
+	close(fd);
+	return wrong ? complain("capture", wrong) : EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -171,5 +197,7 @@ int main(int argc, char **argv)
 		fputs(path && *path ? "vstat: too many words\n" : "vstat: --control PATH is required\n", stderr);
 		return EXIT_USAGE;
 	}
+	if (optind < argc && !strcmp(argv[optind], "capture"))
+		return look_on(path, argv + optind + 1, argc - optind - 1);
 	return ask(path, line, as);
 }
