@@ -8,12 +8,19 @@
 #include "trace.h"
 
 static const char *const stat_names[] = {
-	[VST_STAT_RX_PACKETS] = "rx_packets",	  [VST_STAT_RX_BYTES] = "rx_bytes",
-	[VST_STAT_RX_COPIED] = "rx_copied",	  [VST_STAT_RX_HANDED] = "rx_handed",
-	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer", [VST_STAT_TX_PACKETS] = "tx_packets",
-	[VST_STAT_TX_BYTES] = "tx_bytes",	  [VST_STAT_TX_HELD] = "tx_held",
+	[VST_STAT_RX_PACKETS] = "rx_packets",
+	[VST_STAT_RX_BYTES] = "rx_bytes",
+	[VST_STAT_RX_COPIED] = "rx_copied",
+	[VST_STAT_RX_HANDED] = "rx_handed",
+	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer",
+	[VST_STAT_TX_PACKETS] = "tx_packets",
+	[VST_STAT_TX_BYTES] = "tx_bytes",
+	[VST_STAT_TX_HELD] = "tx_held",
 	[VST_STAT_REPLIES] = "replies",
-	[VST_STAT_CONNECTIONS] = "connections",	  [VST_STAT_RESETS] = "resets",
+	[VST_STAT_CONNECTIONS] = "connections",
+	[VST_STAT_RESETS] = "resets",
+	[VST_STAT_RX_DROPPED] = "rx_dropped",
+	[VST_STAT_TX_DROPPED] = "tx_dropped",
 };
 static_assert(ARRAY_SIZE(stat_names) == NUM_VST_STATS);
 
@@ -45,6 +52,7 @@ void vst_link_init(struct vst_link *link, struct vst_side *side, const struct vs
 	vsp_sched_init(&link->sched);
 	link->budget.limit = VSP_REPLIES_DEFAULT;
 	atomic_inc(&vst_live_links);
+	vst_report_add(link);
 }
 
 /* For routes under RCU: a reference, unless the last one has gone. */
@@ -57,6 +65,7 @@ void vst_link_put(struct vst_link *link)
 {
 	if (!refcount_dec_and_test(&link->ref))
 		return;
+	vst_report_remove(link);
 	atomic_dec(&vst_live_links);
 	link->ops->free(link);
 }
@@ -164,4 +173,13 @@ void vst_link_reject(struct vst_link *link, enum vsp_reject why)
 {
 	atomic64_inc(&link->rejects[why]);
 	trace_vst_reject(link, why);
+}
+
+/* Payload of @flow is thrown away. One that has any has a link. */
+void vst_drop(const struct vst_flow *flow, enum vst_drop why, u32 bytes)
+{
+	if (!bytes)
+		return;
+	vst_count(flow->link, why == VST_DROP_UNSENT ? VST_STAT_TX_DROPPED : VST_STAT_RX_DROPPED, bytes);
+	trace_vst_drop(flow, why, bytes);
 }
