@@ -7,9 +7,26 @@
 static const char *const labels[] = { "cid",	   "ring",	 "reason", "type", "host_cid",
 				      "host_port", "guest_port", "state",  "phase" };
 /* Figures that also go down, or are states. */
-static const char *const gauges[] = { "up",	"connections", "from_siblings", "replies_owed",	 "no_buffers",
-				      "size",	"held",	       "waiting",	"live",		 "broken",
-				      "unread", "credit",      "window",	"unread_packets" };
+static const char *const gauges[] = { "up",
+				      "connections",
+				      "from_siblings",
+				      "replies_owed",
+				      "no_buffers",
+				      "size",
+				      "held",
+				      "waiting",
+				      "live",
+				      "broken",
+				      "unread",
+				      "credit",
+				      "window",
+				      "unread_packets",
+				      "known",
+				      "fragments",
+				      "max",
+				      "sources",
+				      "receivers_waited_for",
+				      "bytes_queued" };
 
 static bool among(const char *word, const char *const *list, size_t n)
 {
