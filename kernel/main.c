@@ -62,14 +62,18 @@ EXPORT_SYMBOL_GPL(vsp_types_for);
 
 static int __init vst_common_init(void)
 {
-	vst_dgram_register();
-	return 0;
+	int err = vst_report_init();
+
+	if (!err)
+		vst_dgram_register();
+	return err;
 }
 
 /* Flows and links are freed after a grace period, by code of this module. */
 static void __exit vst_common_exit(void)
 {
 	vst_dgram_unregister();
+	vst_report_exit();
 	rcu_barrier();
 }
 

@@ -17,8 +17,8 @@ struct rx_result {
 	bool send_credit;
 	bool unheld; /* payload that waited may go */
 	bool ended;  /* the flow is over from this packet on */
-	bool reset; /* and the peer has to be told */
-	bool bell;  /* the socket has to be told */
+	bool reset;  /* and the peer has to be told */
+	bool bell;   /* the socket has to be told */
 	enum vsp_reject why;
 };
 
@@ -58,6 +58,7 @@ static bool take_credit(struct vst_flow *flow, const struct vsp_hdr *hdr, struct
 	default:
 		break;
 	}
+	trace_vst_credit(flow, hdr->op, false);
 	if (vsp_meter_acked(&flow->meter, flow->txc.peer_fwd_cnt)) {
 		flow->asked = false;
 		flow->meter_tries = 0;
@@ -176,13 +177,18 @@ static u32 fill_tail(struct vst_flow *flow, const u8 *data, u32 len)
 	return n;
 }
 
-/* A segment with @len bytes at @data, or with the receive buffer itself where that wastes less than half of it. */
+/* Is the receive buffer itself to be handed to the reader? Only where that wastes less than half of it. */
+static bool may_hand(const struct vst_payload *payload)
+{
+	return payload->len > VST_COPY_MAX && payload->len >= (PAGE_SIZE << payload->order) / 2;
+}
+
+/* A segment with @len bytes of the payload, those at @from, or with the receive buffer. */
 static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payload, u32 from, u32 len)
 {
-	u32 room = PAGE_SIZE << payload->order;
 	struct vst_seg *seg;
 
-	if (from == 0 && len > VST_COPY_MAX && len >= room / 2) {
+	if (may_hand(payload)) {
 		seg = vst_seg_from_page(payload->page, payload->order, len, GFP_NOIO | __GFP_NOWARN);
 		payload->taken = seg;
 		vst_count(link, VST_STAT_RX_HANDED, 1);
@@ -200,6 +206,7 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 /* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
 static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
 {
+	vst_drop(flow, VST_DROP_LATE, len);
 	vsp_rxc_consume(&flow->rxc, len);
 	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 }
@@ -221,7 +228,7 @@ static void fail_delivery(struct vst_flow *flow, enum vsp_reject why, struct rx_
  */
 static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_payload *payload, struct rx_result *res)
 {
-	u32 done = payload->len <= VST_COPY_MAX ? fill_tail(flow, page_address(payload->page), payload->len) : 0;
+	u32 done = may_hand(payload) ? 0 : fill_tail(flow, page_address(payload->page), payload->len);
 	struct vst_seg *seg = NULL;
 
 	if (done < payload->len) {
@@ -315,6 +322,10 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	}
 	v = judge(flow, &d->hdr, d->why, &res);
 	payload->len = d->hdr.len;
+	if (v.acts & (VSP_ACT_DELIVER | VSP_ACT_DISCARD)) {
+		flow->traffic.rx_packets++;
+		flow->traffic.rx_bytes += payload->len;
+	}
 	if ((v.acts & VSP_ACT_DELIVER) && !reserved)
 		fail_delivery(flow, VSP_REJECT_NO_MEMORY, &res);
 	else if ((v.acts & VSP_ACT_DELIVER) && payload->len)

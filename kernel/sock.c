@@ -133,7 +133,7 @@ static void forget(struct vst_flow *flow, struct sock *sk)
  * @flow: the connection
  * @event: what happened, with its conditions folded in
  *
- * The only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
+ * With vst_spawn() the only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
  */
 void vst_step(struct vst_flow *flow, enum vsp_event event)
 {
@@ -171,6 +171,14 @@ void vst_step(struct vst_flow *flow, enum vsp_event event)
 		hang_up(flow, sk, from, v.err);
 	if (v.acts & VSP_ACT_FORGET)
 		forget(flow, sk);
+}
+
+/* A listener was asked for this connection, whose socket is owned: what VSP_ACT_SPAWN stands for. */
+void vst_spawn(struct vst_flow *flow)
+{
+	sock_owned_by_me(flow->sk);
+	trace_vst_step(flow, VSP_LISTEN, VSP_EV_REQUEST, vsp_conn_step(VSP_LISTEN, VSP_EV_REQUEST));
+	flow->state = VSP_ACCEPTING;
 }
 
 /* ---- the doorbell ---- */
@@ -777,7 +785,7 @@ static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struc
 	}
 	zc->uarg = vst_zerocopy_realloc(sk, len, NULL);
 	if (!zc->uarg)
-		return -ENOBUFS;
+		return -ENOMEM; /* as in-tree, although TCP says ENOBUFS */
 	if (!zc->pins)
 		uarg_to_msgzc(zc->uarg)->zerocopy = 0;
 	return 0;

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
 LOGS = BUILD / "test-logs"
 DEFAULT_TIMEOUT = 300
-MODULE_KERNELS = ["6.1", "6.12"]
+MODULE_KERNELS = ["6.1", "6.12", "newest"]
 
 # Build directory -> (environment, meson options, groups of tools/deps).
 BUILDS = {
@@ -49,7 +49,7 @@ RINGS = {
                  needs=["unit"]),
     "conformance": Ring("the specification, statement by statement", ["."]),
     "fuzz": Ring("each fuzzer for a few seconds, starting from its corpus", ["fuzz"], needs=["fuzz"]),
-    "sim": Ring("simulated peers, links and liars, from seeds", ["."]),
+    "sim": Ring("simulated peers, links and liars, from seeds, natively and under sanitizers", [".", "sanitize"]),
     "e2e": Ring("the userspace programs together, natively and under sanitizers", [".", "sanitize"]),
     "kapi": Ring("what a program sees of the kernel modules, in VMs", ["."], modules=True, needs=["vm", "modules"]),
     "vm": Ring("stock kernels, our modules and the daemon together, in VMs", ["."], modules=True,
@@ -67,7 +67,8 @@ class Case:
     cwd: Path
     timeout: float
     env: dict
-    heavy: bool = False
+    vm: bool = False
+    alone: bool = False                           # compares times
     on_demand: str = ""                           # why it runs only when it is named
 
     @property
@@ -183,7 +184,8 @@ def script_cases(ring):
         if not path.is_file() or not os.access(path, os.X_OK) or path.name.endswith((".c", ".h", ".py", ".guest.sh")):
             continue
         timeout = float((header(path, "timeout") or [DEFAULT_TIMEOUT])[0])
-        case = Case(ring, path.name, [str(path)], ROOT, timeout, {}, RINGS[ring].modules)
+        case = Case(ring, path.name, [str(path)], ROOT, timeout, {}, "vm" in RINGS[ring].needs,
+                    ring == "bench" or bool(header(path, "alone")))
         case.needs = " ".join(header(path, "needs")).split()
         case.on_demand = " ".join(header(path, "on demand"))
         yield case
@@ -202,7 +204,7 @@ def meson_cases(ring):
                 continue
             suffix = "" if name == "." else f"@{name}"
             yield Case(ring, test["name"] + suffix, test["cmd"], Path(test["workdir"] or ROOT),
-                       max(test["timeout"], DEFAULT_TIMEOUT), test["env"])
+                       max(test["timeout"], DEFAULT_TIMEOUT), test["env"], alone=ring == "bench")
 
 
 def find_cases(ring):
@@ -246,10 +248,10 @@ def run_case(case):
     case.log.parent.mkdir(parents=True, exist_ok=True)
     logs = case.log.with_suffix("")
     logs.mkdir(exist_ok=True)
-    env = {**os.environ, **case.env, "SLUICE_ROOT": str(ROOT), "SLUICE_BUILD": str(BUILD), "SLUICE_LOGS": str(logs),
+    env = {**os.environ, "SLUICE_ROOT": str(ROOT), "SLUICE_BUILD": str(BUILD), "SLUICE_LOGS": str(logs),
            "PYTHONPATH": str(ROOT / "tools"), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
            "CRITERION_USE_TAP": "1", "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
-           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", **case.env}
     began = time.monotonic()
     output, timed_out = bytearray(), False
     with open(case.log, "wb") as log:
@@ -313,16 +315,19 @@ def report(outcome):
     TERMINAL.print("\n".join(lines))
 
 
-def run_all(cases, jobs):
+def run_all(cases, jobs, vms):
     def one(case):
         outcome = run_case(case)
         report(outcome)
         return outcome
 
-    light = [c for c in cases if not c.heavy] if jobs > 1 else []
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        outcomes = list(pool.map(one, light))
-    return outcomes + [one(case) for case in cases if case not in light]
+    outcomes = []
+    shared = [c for c in cases if not c.alone]
+    for batch, at_once in (([c for c in shared if not c.vm], jobs), ([c for c in shared if c.vm], vms),
+                           ([c for c in cases if c.alone], 1)):
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
+            outcomes += pool.map(one, batch)
+    return outcomes
 
 
 def needs_of(cases):
@@ -331,11 +336,18 @@ def needs_of(cases):
 
 def parse():
     parser = argparse.ArgumentParser(prog="tests/run", description="Run rings of tests; by default, those of CI.")
-    parser.add_argument("what", nargs="*", metavar="RING[/CASE]", help="for example: unit, vm, vm/boot-kernels")
+    parser.add_argument("what", nargs="*", metavar="RING[/CASE]",
+                        help="for example: unit, vm, vm/boot-kernels; what follows -- is handed to named cases")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
-    parser.add_argument("-j", dest="jobs", type=int, default=1, help="light cases at a time (VMs stay alone)")
-    args = parser.parse_args()
+    parser.add_argument("-j", dest="jobs", type=int, default=1, help="cases without a VM at a time (default: 1)")
+    parser.add_argument("--vms", type=int, default=2, help="cases with a VM at a time (default: 2)")
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:at])
+    args.words = words[at + 1:]
+    if args.words and not any("/" in what for what in args.what):
+        parser.error("words behind -- are for cases, and none is named")
     for what in args.what:
         if what.split("/")[0] not in RINGS:
             parser.error(f"no ring '{what.split('/')[0]}'; there are: {', '.join(RINGS)}")
@@ -374,9 +386,11 @@ def main():
     for ring, reason in broken.items():
         TERMINAL.print(f"FAIL            {ring}: {reason}")
     began = time.monotonic()
+    for case in cases:
+        case.argv += args.words if f"{case.ring}/{case.name}" in wanted else []
     named = [c for c in cases if f"{c.ring}/{c.name}" in wanted or not c.on_demand]
     outcomes += [Outcome(c, 0, skipped=[c.on_demand]) for c in cases if c not in named]
-    outcomes += run_all(named, args.jobs)
+    outcomes += run_all(named, args.jobs, args.vms)
 
     failed = [f"{o.case.ring}/{o.case.name}: {name}" for o in outcomes for name in o.failed]
     skipped = [f"{o.case.ring}/{o.case.name}: {skip}" for o in outcomes for skip in o.skipped]

@@ -189,6 +189,7 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 {
 	struct vsock_conn *c;
 	struct vsd_conn *s;
+	enum vsock_arrival what;
 
 	if (hdr->type == VSP_TYPE_DGRAM) {
 		b->mixed = true;
@@ -208,7 +209,10 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 		b->mixed = true;
 		flush_conn(g, b, s);
 	}
-	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0)) {
+	what = vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0);
+	if (s && s->sibling)
+		vsd_sibling_account(s);
+	switch (what) {
 	case VSOCK_DELIVER:
 		assert(s);
 		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);
