@@ -2,8 +2,8 @@
 /*
  * fuzz_vu.c - libFuzzer target for a hostile front-end: its messages, its memory, and the rings that it lays out there
  *
- * Properties: whatever comes, a session ends with a reason or goes on; a chain that was taken lies in the guest's memory
- * and is as long as its segments; a broken ring gives nothing more; no descriptor is left when the session is over.
+ * Properties: whatever comes, a session ends or goes on; a chain that was taken lies in the guest's memory and is as
+ * long as its segments; a broken ring gives nothing more; no descriptor is left when the session is over.
  */
 #include "fuzz.h"
 
@@ -128,9 +128,11 @@ static void send_message(struct session *s)
 
 static void say(struct session *s, u32 request, const void *body, u32 size, int fd)
 {
-	struct vu_msg m = { .request = request, .flags = VU_FLAG_VERSION, .size = size, .nfds = fd >= 0, .fds = { fd } };
+	struct vu_msg m = { .request = request, .flags = VU_FLAG_VERSION, .size = size };
 	struct vu_chan front = { .fd = s->front };
 
+	m.nfds = fd >= 0;
+	m.fds[0] = fd;
 	memcpy(&m.body, body, size);
 	MUST(!vu_chan_send(&front, &m));
 }
