@@ -237,10 +237,50 @@ static void fifty_guests(void)
 	fix_fleet_end(f, GUESTS);
 }
 
+/* A guest with a rate: what passes takes its time, both ways, the daemon sleeps meanwhile, and no other guest waits. */
+static void limited_rate(void)
+{
+	/* The last turn of a connection, 64 KiB, and a burst of 10 ms may be ahead of it. */
+	enum { RATE_KIB = 1024, BYTES = 200 << 10, AT_LEAST_MS = (BYTES - 65536) / RATE_KIB * 1000 / 1024 - 20 };
+	static const char *const keys[] = { "max-rate=1024", NULL };
+	static struct fix f[2];
+	static u8 got[BYTES];
+	struct sender s[2];
+	struct vsp_hdr hdr;
+	u64 began, switches;
+	int fd[2];
+
+	fix_fleet(f, 2, keys, NULL);
+	for (u32 i = 0; i < 2; i++) {
+		fix_guest(&f[i], 64, 3776);
+		fd[i] = open_sender(&f[i], fix_listener(&f[i], PORT), 50, &s[i]);
+	}
+	began = fix_now_ms();
+	switches = fix_threads(&f[0], "voluntary_ctxt_switches");
+	while (s[0].sent < BYTES)
+		CHECK(send_some(&f[0], &s[0], BYTES - s[0].sent) > 0);
+	/* Its packets wait; those of the other do not. */
+	CHECK(send_some(&f[1], &s[1], 10000) == 10000 && fix_read(fd[1], got, 10000) == 10000);
+	CHECK(fix_now_ms() - began < AT_LEAST_MS);
+	CHECK(fix_read(fd[0], got, BYTES) == BYTES);
+	CHECK(fix_now_ms() - began >= AT_LEAST_MS);
+	for (u32 i = 0; i < BYTES; i++)
+		CHECK(got[i] == fix_byte(i, 1));
+	/* To the guest. */
+	began = fix_now_ms();
+	fix_write(fd[0], got, BYTES);
+	for (u32 n = 0; n < BYTES; n += hdr.len)
+		hdr = fix_expect(&f[0], VSP_OP_RW);
+	CHECK(fix_now_ms() - began >= AT_LEAST_MS);
+	CHECK(fix_threads(&f[0], "voluntary_ctxt_switches") - switches < 2000);
+	fix_fleet_end(f, 2);
+}
+
 const struct test faults_tests[] = {
 	{ "faults: a host program that is stopped", stopped_program },
 	{ "faults: a host program that reads byte by byte", byte_by_byte },
 	{ "faults: a full disk", full_disk },
+	{ "faults: a guest with a rate", limited_rate },
 	{ "faults: fifty guests, one of them hostile", fifty_guests },
 	{ 0 },
 };
