@@ -75,9 +75,10 @@ hostname guest
 failed() { echo "sluice-init: failed: $*" >/dev/kmsg; }
 load() { for module; do modprobe "$module" || failed "modprobe $module"; done; }
 
+load virtio_pci virtio_console
 # Not with the shell's own modprobe, which knows no install lines; see MODPROBE_CONF.
 [ -z "$OURS" ] || /sbin/modprobe vst_common || failed "modprobe vst_common"
-load virtio_pci virtio_console $LOAD
+load $LOAD
 
 if [ -n "$SHARE_ROOT" ]; then
     load 9pnet_virtio 9p
