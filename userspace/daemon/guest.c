@@ -159,6 +159,7 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	g->dgrams.clients_sock.fd = -1;
 	g->opts = opts;
 	g->loop = loop;
+	g->tap.fd = -1;
 	snprintf(g->name, sizeof(g->name), "guest %u", opts->guest_cid);
 	for (u32 i = 0; i < VU_RINGS_MAX; i++)
 		g->polled_kick[i] = -1;
@@ -269,6 +270,7 @@ static void end_session(struct vsd_guest *g, const char *why)
 		vsd_log(VSD_INFO, g->name, "front-end disconnected");
 	vu_dev_end(&g->dev);
 	g->mux.filter.types = vsp_types_for(0);
+	g->tap.again = 0;
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);
 	vsd_dgram_forget(g);
@@ -290,6 +292,7 @@ static void serve_front_end(struct vsd_guest *g)
 		sync_kicks(g);
 		if (news.facts & VU_DEV_RESTARTED) {
 			vsd_log(VSD_DEBUG, g->name, "driver started anew");
+			g->tap.again = 0;
 			vsock_mux_gone(&g->mux);
 			vsd_dgram_forget(g);
 			drain_news(g);
@@ -342,6 +345,11 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 	case VSD_SOURCE_HOST_LISTENER:
 	case VSD_SOURCE_HOST_SEQPACKET:
 		vsd_host_accept(g, w->source - VSD_SOURCE_HOST_LISTENER);
+		break;
+	case VSD_SOURCE_TAP:
+		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			vsd_tap_end(g);
+		vsd_tap_flush(g);
 		break;
 	case VSD_SOURCE_CONN:
 		vsd_conn_event((struct vsd_conn *)w, events);
@@ -403,6 +411,7 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		more = false;
 	}
 	bury(g);
+	vsd_tap_flush(g);
 	return more;
 }
 
@@ -450,6 +459,7 @@ void vsd_guest_stop(struct vsd_guest *g)
 	while (*link != g)
 		link = &(*link)->next;
 	*link = g->next;
+	vsd_tap_end(g);
 	vu_dev_end(&g->dev);
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);

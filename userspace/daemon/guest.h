@@ -14,6 +14,7 @@
  *   record.c       messages from the guest
  *   dgram.c        datagrams
  *   print.c        what is to be known of it
+ *   tap.c          packets for somebody who looks on
  *   from_guest.c   the data path from the guest
  *   to_guest.c     the data path to the guest
  */
@@ -23,6 +24,7 @@
 #include "daemon/config.h"
 #include "daemon/dgram.h"
 #include "daemon/loop.h"
+#include "daemon/tap.h"
 #include "engine/mux.h"
 #include "engine/tail.h"
 #include "kernel/proto/frame.h"
@@ -172,6 +174,7 @@ struct vsd_counters {
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
+ * @tap: a capture
  */
 struct vsd_guest {
 	const struct vsd_guest_opts *opts;
@@ -205,6 +208,7 @@ struct vsd_guest {
 	bool starved;
 	bool host_paused;
 	u64 host_again;
+	struct vsd_tap tap;
 };
 
 /* guest.c */
