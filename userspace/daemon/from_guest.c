@@ -233,12 +233,6 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	}
 }
 
-static void refuse(struct vsd_guest *g, const struct vsp_decoded *d)
-{
-	vsd_dgram_interrupt(g);
-	vsock_mux_refuse(&g->mux, &d->hdr, d->why);
-}
-
 /* To whoever looks on; once, though it was on the ring twice. */
 static void show(struct vsd_guest *g, const struct vsp_wire *wire, const struct iovec *iov, const struct vu_pop *p)
 {
@@ -248,6 +242,12 @@ static void show(struct vsd_guest *g, const struct vsp_wire *wire, const struct 
 		g->tap.again--;
 	else
 		vsd_tap_packet(g, wire, iov, p->niov, 0, said < there ? said : there);
+}
+
+static void refuse(struct vsd_guest *g, const struct vsp_decoded *d)
+{
+	vsd_dgram_interrupt(g);
+	vsock_mux_refuse(&g->mux, &d->hdr, d->why);
 }
 
 enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
