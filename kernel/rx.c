@@ -392,6 +392,8 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 	vst_count(link, VST_STAT_RX_BYTES, have > VSP_HDR_LEN ? have - VSP_HDR_LEN : 0);
 	if (have >= VSP_HDR_LEN)
 		vst_tap(wire, page_address(payload->page), min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)));
+	if (vst_dgram_rx(link, &d, payload))
+		return;
 	if (d.why == VSP_OK || harms_flow(d.why))
 		flow = vst_flow_find(link->side, &key);
 	if (flow) {
