@@ -6,6 +6,8 @@
  * here, under the flow's lock; what changes a socket's state is left as a bit for the socket (vst_ring_bell()). A
  * process that is stuck with its socket's lock held therefore delays nobody else.
  */
+#include <linux/skmsg.h>
+
 #include "vst.h"
 #include "trace.h"
 
@@ -13,6 +15,7 @@
 struct rx_result {
 	bool no_flow; /* the flow is over: the packet is for nobody, or for a new connection */
 	bool wake_reader;
+	bool feed; /* and it is a sockmap */
 	bool wake_writer;
 	bool send_credit;
 	bool unheld; /* payload that waited may go */
@@ -223,6 +226,22 @@ static void fail_delivery(struct vst_flow *flow, enum vsp_reject why, struct rx_
 }
 
 /*
+ * Does a sockmap's program wait for what arrives at this socket? A reader must not see it first: it would wait here for
+ * what the sockmap then has.
+ */
+static bool feeds_sockmap(const struct sock *sk)
+{
+	const struct sk_psock *psock;
+	bool feeds;
+
+	rcu_read_lock();
+	psock = sk_psock(sk);
+	feeds = psock && psock->saved_data_ready;
+	rcu_read_unlock();
+	return feeds;
+}
+
+/*
  * Append admitted payload. Called with the flow's lock held and returns with it held, but drops it to get memory; this
  * worker is the only one that appends. In the meantime the socket may have closed.
  */
@@ -253,6 +272,21 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		list_add_tail(&seg->node, &flow->rx);
 	flow->readable += payload->len - done;
 	res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+	res->feed = res->wake_reader && flow->key.type == VSP_TYPE_STREAM && feeds_sockmap(flow->sk);
+	flow->for_skb = res->feed;
+}
+
+/* The sockmap had its turn. What it has left, for want of memory, is for the reader. */
+static void end_feeding(struct vst_flow *flow, struct sock *sk)
+{
+	bool left;
+
+	spin_lock(&flow->lock);
+	flow->for_skb = false;
+	left = flow->readable;
+	spin_unlock(&flow->lock);
+	if (left)
+		sk->sk_data_ready(sk);
 }
 
 /* A packet of a seqpacket flow was delivered: does it end a message? The flow's lock is held; room was reserved. */
@@ -301,6 +335,8 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 		vst_ring_bell(flow, sk);
 	if (res->wake_reader)
 		sk->sk_data_ready(sk);
+	if (res->feed)
+		end_feeding(flow, sk);
 	if (res->wake_writer)
 		sk->sk_write_space(sk);
 	sock_put(sk);

@@ -227,6 +227,7 @@ struct vst_traffic {
  * @rx_busy: a reader copies from @rx without @lock
  * @rx_missed: read_skb() was turned away by @rx_busy
  * @skb_busy: read_skb() takes what is in @rx: readers wait until it has
+ * @for_skb: what arrived just now is for read_skb(), which is about to be called: likewise
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
  * @open: payload may arrive
  * @closing: close() was called; payload is discarded
@@ -282,6 +283,7 @@ struct vst_flow {
 	bool rx_busy;
 	bool rx_missed;
 	bool skb_busy;
+	bool for_skb;
 	bool open;
 	bool closing;
 	bool over;
