@@ -385,23 +385,147 @@ static void fragments_and_streams(void)
 	fix_end(f);
 }
 
-/* Datagrams of the largest size through few and small buffers: their pieces follow each other. */
-static void small_rings(void)
+/* The largest datagram to the host, in pieces of @piece bytes. */
+static void send_in_pieces(u32 piece)
 {
-	static const u32 rings[] = { 2, 4, 1024 };
+	for (u32 at = 0, n; at < VSP_DGRAM_MAX; at += n) {
+		n = piece < VSP_DGRAM_MAX - at ? piece : VSP_DGRAM_MAX - at;
+		fragment(n < VSP_DGRAM_MAX ? VSP_DGRAM_MAX : 0, at, n);
+	}
+}
 
-	for (u32 i = 0; i < ARRAY_SIZE(rings); i++) {
-		int fd;
+/**
+ * struct storm - what a storm of fragments has to come to: the receiver's rules, said once more
+ * @total, @have, @dst: of the datagram that is under way; @total 0: none
+ * @whole: datagrams that are complete
+ * @cut: datagrams that were begun in vain
+ * @bad: packets that belong to none
+ */
+struct storm {
+	u32 total;
+	u32 have;
+	struct vsp_addr dst;
+	u32 whole;
+	u32 cut;
+	u32 bad;
+};
 
-		begin(rings[i], i == 1 ? 1000 : 4096, NULL);
-		fd = host_socket("client");
-		for (u32 k = 0; k < 5; k++) {
-			CHECK(client_send(fd, GUEST_PORT, VSP_DGRAM_MAX) > 0);
-			CHECK(client_send(fd, GUEST_PORT, k) > 0);
-			guest_expect(f, VSP_DGRAM_MAX);
-			guest_expect(f, k);
+static bool continues(const struct storm *s, const struct vsp_hdr *h)
+{
+	return s->total && h->buf_alloc == s->total && h->fwd_cnt == s->have && vsp_addr_eq(h->dst, s->dst);
+}
+
+static void storm_add(struct storm *s, const struct vsp_hdr *h)
+{
+	bool whole = !h->buf_alloc && !h->fwd_cnt;
+	bool piece = h->buf_alloc && h->buf_alloc <= VSP_DGRAM_MAX && h->len &&
+		     (u64)h->fwd_cnt + h->len <= h->buf_alloc && (!h->fwd_cnt || continues(s, h));
+
+	if (h->flags || !(whole || piece)) {
+		s->bad++;
+		s->cut += s->total != 0;
+		s->total = 0;
+		return;
+	}
+	if (!h->fwd_cnt) {
+		s->cut += s->total != 0;
+		s->total = whole ? h->len : h->buf_alloc;
+		s->have = 0;
+		s->dst = h->dst;
+	}
+	s->have += h->len;
+	if (s->have < s->total)
+		return;
+	s->whole++;
+	s->total = 0;
+}
+
+/* The next packet of a storm: half of them continue what is under way, the others are anything. */
+static struct vsp_hdr storm_next(const struct storm *s, u32 random)
+{
+	static const u32 totals[] = { 0, 0, 1, 3000, VSP_DGRAM_MAX, VSP_DGRAM_MAX, VSP_DGRAM_MAX + 1, UINT32_MAX };
+	static const u32 offsets[] = { 0, 0, 0, 0, 1, 1000, VSP_DGRAM_MAX, UINT32_MAX };
+	struct vsp_hdr h = hdr_to(VSP_CID_HOST, HOST_PORT, GUEST_PORT, VSP_OP_RW, 0);
+	u32 most = 1 + (random >> 8 & 0xfff);
+
+	if (s->total && random >> 30 < 2) {
+		h.buf_alloc = s->total;
+		h.fwd_cnt = s->have;
+		h.len = random & 1 || most > s->total - s->have ? s->total - s->have : most;
+		return h;
+	}
+	h.dst.port += random >> 20 & 1;
+	h.flags = (random >> 21 & 15) == 0;
+	h.buf_alloc = totals[random >> 25 & 7];
+	h.fwd_cnt = offsets[random & 7];
+	h.len = random >> 3 & 7 ? most : 0;
+	return h;
+}
+
+/* Fragments at random: each packet is delivered, part of what is delivered, or counted; memory is for one datagram. */
+static void storm_of_fragments(void)
+{
+	static const char *const bad[] = { "dgram_order", "dgram_size", "dgram_flags" };
+	struct storm s = { 0 };
+	const u32 packets = 20000;
+	u32 state = 815, came = 0;
+	u64 before, counted = 0;
+	int fd[2];
+
+	begin(128, 3776, NULL);
+	for (u32 i = 0; i < 2; i++)
+		fd[i] = host_port(HOST_PORT + i);
+	before = fix_status(f, "RssAnon:");
+	for (u32 i = 0; i < packets; i++) {
+		struct vsp_hdr h;
+
+		state = state * 1664525 + 1013904223;
+		h = storm_next(&s, state);
+		storm_add(&s, &h);
+		send_hdr(h, 0);
+		for (u32 k = 0; k < 2; k++)
+			came += recv(fd[k], got, sizeof(got), MSG_DONTWAIT) >= 0;
+	}
+	CHECK(s.whole > 1000 && s.cut > 1000 && s.bad > 1000);
+	fix_reject(f, "packets_from_guest", packets + 1);
+	for (s.whole -= (u32)fix_counter(f, "dgrams_full"); came < s.whole;) {
+		struct pollfd either[2] = { { .fd = fd[0], .events = POLLIN }, { .fd = fd[1], .events = POLLIN } };
+
+		CHECK(poll(either, 2, PEER_WAIT_MS) > 0);
+		for (u32 k = 0; k < 2; k++)
+			came += recv(fd[k], got, sizeof(got), MSG_DONTWAIT) >= 0;
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++)
+		counted += fix_counter(f, bad[i]);
+	CHECK(came == s.whole && fix_counter(f, "dgrams_cut") == s.cut && counted == s.bad);
+	CHECK(fix_status(f, "RssAnon:") - before < (QUEUES >> 10) + 256 + FIX_SANITIZER_KIB);
+	fix_end(f);
+}
+
+/* Datagrams of the largest size both ways through rings and buffers of each size: their pieces follow each other. */
+static void rings_and_buffers(void)
+{
+	static const u32 buffers[] = { 1000, 4096, 65536, 65536 + VSP_HDR_LEN };
+
+	for (u32 i = 0; i < ARRAY_SIZE(buffers); i++) {
+		for (u32 ring = 2; ring <= 1024; ring *= 2) {
+			int fd, sink;
+
+			begin(ring, buffers[i], NULL);
+			fd = host_socket("client");
+			sink = host_port(HOST_PORT);
+			for (u32 k = 0; k < 3; k++) {
+				CHECK(client_send(fd, GUEST_PORT, VSP_DGRAM_MAX) > 0);
+				CHECK(client_send(fd, GUEST_PORT, k) > 0);
+				guest_expect(f, VSP_DGRAM_MAX);
+				guest_expect(f, k);
+				send_in_pieces(buffers[i] - VSP_HDR_LEN);
+				host_expect(sink, VSP_DGRAM_MAX, NULL);
+			}
+			close(fd);
+			close(sink);
+			fix_end(f);
 		}
-		fix_end(f);
 	}
 }
 
@@ -788,7 +912,8 @@ const struct test dgram_tests[] = {
 	{ "datagrams that nobody is bound for", nobody_bound },
 	{ "datagrams in fragments, right and wrong", fragments },
 	{ "datagrams in fragments beside a stream", fragments_and_streams },
-	{ "datagrams through small and large rings", small_rings },
+	{ "datagrams in fragments at random", storm_of_fragments },
+	{ "datagrams through rings and buffers of each size", rings_and_buffers },
 	{ "datagrams by feature bit alone have no fragments", bit_without_probe },
 	{ "datagrams for a guest without them", guest_without },
 	{ "datagrams turned off", off },

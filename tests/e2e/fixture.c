@@ -388,8 +388,8 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port)
 	return fd;
 }
 
-/* The newest value of a counter of this guest in the log, or 0. */
-static u64 counter(struct fix *f, const char *name)
+/* The newest value in the log. */
+u64 fix_counter(const struct fix *f, const char *name)
 {
 	char line[1024], key[64], who[32], *at;
 	u64 value = 0;
@@ -411,7 +411,7 @@ void fix_reject(struct fix *f, const char *name, u64 least)
 {
 	u64 until = fix_now_ms() + PEER_WAIT_MS;
 
-	while (counter(f, name) < least) {
+	while (fix_counter(f, name) < least) {
 		if (fix_now_ms() > until) {
 			fprintf(stderr, "# reject %s never reached %llu; log %s\n", name, (unsigned long long)least,
 				f->log);

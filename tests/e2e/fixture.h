@@ -119,6 +119,9 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
 /* The daemon's counter of a reject reason, or another that it reports, becomes at least @least. */
 void fix_reject(struct fix *f, const char *name, u64 least);
 
+/* What it was when the daemon reported last; 0: not mentioned. */
+u64 fix_counter(const struct fix *f, const char *name);
+
 /* Let the daemon see nothing of what follows, and then all of it at once. */
 void fix_pause(struct fix *f);
 void fix_resume(struct fix *f);
