@@ -77,7 +77,7 @@ static bool is_fresh(const struct vsd_guest *g, const struct vsd_dgram_client *c
 
 static struct vsd_dgram_client *client_at(struct vsd_guest *g, u32 port)
 {
-	struct vsd_dgram_client *all = g->dgrams.clients;
+	struct vsd_dgram_client *all = port < VSOCK_PORT_FIRST ? NULL : g->dgrams.clients;
 
 	for (u32 i = 0; all && i < VSD_DGRAM_CLIENTS; i++) {
 		if (all[i].port == port && is_fresh(g, &all[i]))
@@ -254,37 +254,46 @@ static void evict(struct vsd_guest *g)
 	close_sock(g, s);
 }
 
+static struct vsd_dgram_sock *find_source(struct vsd_guest *g, enum vsd_dgram_kind kind, u32 port)
+{
+	struct vsd_dgram_sock *s = g->dgrams.sources;
+
+	while (s && (s->kind != kind || s->port != port))
+		s = s->next;
+	if (s)
+		s->used = g->loop->now;
+	return s;
+}
+
 /* The socket for a port of the guest, or for another guest, made where there is none. NULL: no memory or descriptor. */
 static struct vsd_dgram_sock *source(struct vsd_guest *g, enum vsd_dgram_kind kind, u32 port)
 {
 	struct vsd_dgrams *d = &g->dgrams;
-	struct vsd_dgram_sock *s = d->sources;
+	struct vsd_dgram_sock *s = find_source(g, kind, port);
+	struct name n;
 
-	while (s && (s->kind != kind || s->port != port))
-		s = s->next;
-	if (!s) {
-		struct name n = name_of_source(g, port);
-
-		if (d->n_sources == VSD_DGRAM_SOURCES)
-			evict(g);
-		s = calloc(1, sizeof(*s));
-		if (!s)
-			return NULL;
-		s->kind = (u8)kind;
-		s->port = port;
-		s->fd = kind == VSD_DGRAM_SOURCE ? bound_socket(&n) : -1;
-		if ((kind == VSD_DGRAM_SOURCE && s->fd < 0) || watch_sock(g, s)) {
-			vsd_guest_warn(g, "no socket for datagrams of guest port %u: %s", port, strerror(errno));
-			if (s->fd >= 0)
-				close(s->fd);
-			free(s);
-			return NULL;
-		}
-		s->next = d->sources;
-		d->sources = s;
-		d->n_sources++;
-	}
+	if (s)
+		return s;
+	n = name_of_source(g, port);
+	if (d->n_sources == VSD_DGRAM_SOURCES)
+		evict(g);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	s->kind = (u8)kind;
+	s->port = port;
 	s->used = g->loop->now;
+	s->fd = kind == VSD_DGRAM_SOURCE ? bound_socket(&n) : -1;
+	if ((kind == VSD_DGRAM_SOURCE && s->fd < 0) || watch_sock(g, s)) {
+		vsd_guest_warn(g, "no socket for datagrams of guest port %u: %s", port, strerror(errno));
+		if (s->fd >= 0)
+			close(s->fd);
+		free(s);
+		return NULL;
+	}
+	s->next = d->sources;
+	d->sources = s;
+	d->n_sources++;
 	return s;
 }
 
@@ -333,10 +342,11 @@ static enum sent try_send(struct vsd_guest *g, struct vsp_addr src, struct vsp_a
 				      .msg_iovlen = niov + 1 };
 		client->used = g->loop->now;
 	} else {
+		s = find_source(g, VSD_DGRAM_SOURCE, src.port);
 		/* Without a receiver no socket is made: the guest has many ports. */
-		if (access(n.sa.sun_path, F_OK))
+		if (!s && access(n.sa.sun_path, F_OK))
 			return SENT_NOWHERE;
-		s = source(g, VSD_DGRAM_SOURCE, src.port);
+		s = s ? s : source(g, VSD_DGRAM_SOURCE, src.port);
 		if (!s) {
 			g->dgrams.n.no_memory++;
 			return SENT_NEVER;
