@@ -277,6 +277,25 @@ static int find_path(const struct vsock_sock *vsk, const struct sockaddr_vm *to,
 
 /* ---- the socket's life ---- */
 
+/* Is the answer to the probe there? */
+static bool is_known(const struct vst_dgrams *d)
+{
+	return READ_ONCE(d->peer) != VST_DGRAM_UNKNOWN;
+}
+
+/* Jiffies for which that answer is worth waiting for; 0 where it is there, or will hardly come any more. */
+static long answer_due(const struct vst_dgrams *d)
+{
+	long left;
+
+	if (is_known(d))
+		return 0;
+	/* Pairs with vst_dgram_discover(): a probe that is not answered has the time that goes with it. */
+	smp_rmb();
+	left = (long)(READ_ONCE(d->until) - jiffies);
+	return max(left, 0L);
+}
+
 /* Is there anybody that a datagram could be sent to? Waits for the answer to the probe. */
 static int is_available(void)
 {
@@ -288,9 +307,9 @@ static int is_available(void)
 	if (!link)
 		return 0;
 	d = &link->dgrams;
-	left = (long)(READ_ONCE(d->until) - jiffies);
-	if (left > 0)
-		left = wait_event_killable_timeout(d->wait, READ_ONCE(d->peer) != VST_DGRAM_UNKNOWN, left);
+	left = answer_due(d);
+	if (left)
+		left = wait_event_killable_timeout(d->wait, is_known(d), left);
 	if (left == -ERESTARTSYS)
 		err = -EINTR;
 	else if (READ_ONCE(d->peer) != VST_DGRAM_PRESENT && !has_side(VST_DGRAM_TO_GUEST))
@@ -397,6 +416,27 @@ static int wait_for_room(struct sock *sk, const struct msghdr *msg)
 	}
 	remove_wait_queue(sk_sleep(sk), &wait);
 	return err;
+}
+
+/*
+ * After a reset the peer is asked again; wait for its answer as socket() does, with the socket's lock released. Returns
+ * 1 if the caller has to look at everything again.
+ */
+static int wait_for_answer(struct sock *sk, struct vst_dgrams *peer, const struct msghdr *msg)
+{
+	long due = answer_due(peer), timeout = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
+	long left;
+
+	if (!due)
+		return 0;
+	if (!timeout)
+		return -EAGAIN;
+	release_sock(sk);
+	left = wait_event_interruptible_timeout(peer->wait, is_known(peer), min(due, timeout));
+	lock_sock(sk);
+	if (left < 0)
+		return sock_intr_errno(timeout);
+	return left || due <= timeout ? 1 : -EAGAIN;
 }
 
 /* The socket's flow over a link. */
@@ -573,23 +613,40 @@ static int send_here(const struct dgram_path *p, struct msghdr *msg, u32 len)
 	return len;
 }
 
+/* Wait until one datagram may be sent, and find out where it goes. Without an error @p->link has a reference. */
+static int get_ready(struct vsock_sock *vsk, const struct sockaddr_vm *to, const struct msghdr *msg,
+		     struct dgram_path *p)
+{
+	struct sock *sk = sk_vsock(vsk);
+	int n;
+
+	do {
+		n = wait_for_room(sk, msg);
+		if (n)
+			return n;
+		n = sock_error(sk);
+		if (!n && (sk->sk_shutdown & SEND_SHUTDOWN))
+			n = -EPIPE;
+		if (!n)
+			n = find_path(vsk, to, p);
+		if (n || !p->link)
+			return n;
+		n = wait_for_answer(sk, &p->link->dgrams, msg);
+		if (n)
+			vst_link_put(p->link);
+	} while (n > 0);
+	return n;
+}
+
 static int vst_dgram_enqueue(struct vsock_sock *vsk, struct sockaddr_vm *remote, struct msghdr *msg, size_t len)
 {
 	struct sockaddr_vm to = *remote; /* may be vsk->remote_addr, which changes while we wait */
-	struct sock *sk = sk_vsock(vsk);
 	struct dgram_path p;
 	int n;
 
 	if (len > VSP_DGRAM_MAX)
 		return -EMSGSIZE;
-	n = wait_for_room(sk, msg);
-	if (n)
-		return n;
-	n = sock_error(sk);
-	if (!n && (sk->sk_shutdown & SEND_SHUTDOWN))
-		n = -EPIPE;
-	if (!n)
-		n = find_path(vsk, &to, &p);
+	n = get_ready(vsk, &to, msg, &p);
 	if (n)
 		return n;
 	if (!p.link)
@@ -750,6 +807,8 @@ void vst_dgram_discover(struct vst_link *link, bool offered)
 	d->fragments = false;
 	WRITE_ONCE(d->max, VSP_DGRAM_MAX);
 	WRITE_ONCE(d->until, jiffies + msecs_to_jiffies(VST_DGRAM_PROBE_MS));
+	/* Pairs with answer_due(). */
+	smp_wmb();
 	WRITE_ONCE(d->peer, offered ? VST_DGRAM_PRESENT : VST_DGRAM_UNKNOWN);
 	spin_lock(&link->tx_lock);
 	d->probe_due = link->up;

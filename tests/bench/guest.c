@@ -12,10 +12,13 @@
  *	bench-guest crowd TYPE N MS		ping over a connection to a port of the guest, alone, then with N more
  *	bench-guest fault TYPE MS		ping alone, then while recv() elsewhere is stuck in a page fault
  *
- * TYPE is stream or seqpacket. A result is one line of JSON; times are microseconds. All calls block.
+ * TYPE is stream or seqpacket; for put, get and beside it may be dgram, AF_VSOCK's, or udp, to the host in QEMU's user
+ * network. These are counted where they arrive; the connections that say so, and the ping, are streams. A result is one
+ * line of JSON; times are microseconds. All calls block.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -39,6 +42,8 @@
 enum {
 	HOST_PORT = 1000,  /* of streams; that of seqpackets is the next */
 	CROWD_PORT = 2000, /* of the guest, likewise */
+	DGRAM_PORT = 3000, /* the first of the host's for datagrams; each measurement has its own */
+	QEMU_HOST = 0x0a000202,
 	PIECE_MAX = 256 << 10,
 	PINGS_MAX = 1 << 18,
 	PING_BYTES = 64,
@@ -50,20 +55,23 @@ enum {
 	PATIENCE_S = 30, /* a call that takes longer has failed */
 	STUCK_S = 2,	 /* a ping without an answer for so long ends the measurement: it is stuck */
 	LINE_MAX_BYTES = 64,
+	ASK_EVERY = 64, /* datagrams, whether they are still wanted */
+	HELLO_MS = 200, /* the guest's first datagram is sent again, if nothing came */
 };
 
 /* What the guest asks of the host at the beginning of a connection; both are of one byte order. */
-enum op { OP_SINK, OP_SOURCE, OP_ECHO, OP_TRICKLE, OP_DIAL, OP_CROWD };
+enum op { OP_SINK, OP_SOURCE, OP_ECHO, OP_TRICKLE, OP_DIAL, OP_CROWD, OP_DGRAM_SINK, OP_DGRAM_SOURCE };
 
 struct request {
 	uint32_t op;
 	uint32_t size;	/* bytes of a write */
 	uint32_t count; /* OP_CROWD: connections to make */
-	uint32_t port;	/* OP_DIAL, OP_CROWD: where to */
+	uint32_t port;	/* OP_DIAL, OP_CROWD: where to; OP_DGRAM_*: the guest's family, and the answer is the port */
 };
 
 static const char *prefix;     /* the host's */
 static int kind = SOCK_STREAM; /* the guest's */
+static int dgram_family;       /* the guest's, where TYPE is of datagrams, else 0 */
 
 static uint64_t now_ns(void)
 {
@@ -132,7 +140,7 @@ static uint64_t drain(int fd, uint64_t until)
 	return sum;
 }
 
-/* Write until @until, or until the peer is gone. */
+/* Write until @until, or until the peer is gone. Datagrams are written whole. */
 static void pour(int fd, uint32_t size, uint64_t until)
 {
 	char *buf = allocate(size);
@@ -142,6 +150,15 @@ static void pour(int fd, uint32_t size, uint64_t until)
 			break;
 	} while (now_ns() < until);
 	free(buf);
+}
+
+static void be_patient(int fd, time_t seconds)
+{
+	struct timeval tv = { .tv_sec = seconds };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)))
+		fail("setsockopt");
 }
 
 static void start(void *(*run)(void *arg), void *arg, pthread_t *thread)
@@ -220,6 +237,85 @@ static void crowd(int fd, const struct request *r)
 	free(fds);
 }
 
+/* A socket for the guest's datagrams, its port, and its name, where it has one. */
+static int dgram_receiver(int family, uint32_t *port, struct sockaddr_un *name)
+{
+	static atomic_uint measurements;
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	char path[sizeof(name->sun_path)];
+	socklen_t len = sizeof(in);
+	int fd;
+
+	*name = (struct sockaddr_un){ 0 };
+	if (family == AF_INET) {
+		fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (fd < 0 || bind(fd, (struct sockaddr *)&in, len) || getsockname(fd, (struct sockaddr *)&in, &len))
+			fail("datagrams");
+		*port = ntohs(in.sin_port);
+		return fd;
+	}
+	*port = DGRAM_PORT + atomic_fetch_add(&measurements, 1);
+	snprintf(path, sizeof(path), "%s_dgram_%u", prefix, *port);
+	fd = unix_socket(SOCK_DGRAM, path, name);
+	if (bind(fd, (struct sockaddr *)name, sizeof(*name)))
+		fail(path);
+	return fd;
+}
+
+/* Bytes of datagrams that came before the guest said that there are no more. */
+static uint64_t drain_dgrams(int fd, int control)
+{
+	struct pollfd pfd[2] = { { .fd = fd, .events = POLLIN }, { .fd = control, .events = POLLIN } };
+	char *buf = allocate(PIECE_MAX);
+	uint64_t sum = 0;
+
+	do {
+		ssize_t n;
+
+		while ((n = recv(fd, buf, PIECE_MAX, MSG_DONTWAIT)) >= 0)
+			sum += (uint64_t)n;
+		poll(pfd, 2, -1);
+	} while (pfd[0].revents || !pfd[1].revents);
+	free(buf);
+	return sum;
+}
+
+/* Answer the guest's first datagram with as many as go, until it has enough. */
+static void pour_dgrams(int fd, int control, uint32_t size)
+{
+	char *buf = allocate(size), byte;
+	struct sockaddr_storage to;
+	socklen_t len = sizeof(to);
+
+	if (recvfrom(fd, &byte, 1, 0, (struct sockaddr *)&to, &len) == 1) {
+		do {
+			for (uint32_t i = 0; i < ASK_EVERY; i++)
+				sendto(fd, buf, size, MSG_NOSIGNAL, (struct sockaddr *)&to, len);
+		} while (recv(control, &byte, 1, MSG_DONTWAIT) < 0);
+	}
+	free(buf);
+}
+
+static void serve_dgrams(int control, const struct request *r)
+{
+	struct sockaddr_un name;
+	uint32_t port;
+	int fd = dgram_receiver((int)r->port, &port, &name);
+	uint64_t sum;
+
+	put_all(control, &port, sizeof(port));
+	be_patient(fd, PATIENCE_S);
+	if (r->op == OP_DGRAM_SINK) {
+		sum = drain_dgrams(fd, control);
+		put_all(control, &sum, sizeof(sum));
+	} else {
+		pour_dgrams(fd, control, r->size);
+	}
+	close(fd);
+	if (*name.sun_path)
+		unlink(name.sun_path);
+}
+
 static void *serve_one(void *arg)
 {
 	int fd = (int)(intptr_t)arg, dialled;
@@ -248,6 +344,10 @@ static void *serve_one(void *arg)
 			break;
 		case OP_CROWD:
 			crowd(fd, &r);
+			break;
+		case OP_DGRAM_SINK:
+		case OP_DGRAM_SOURCE:
+			serve_dgrams(fd, &r);
 			break;
 		}
 	}
@@ -301,15 +401,6 @@ static int host(char **argv)
 
 /* ---- the guest ---- */
 
-static void be_patient(int fd, time_t seconds)
-{
-	struct timeval tv = { .tv_sec = seconds };
-
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)))
-		fail("setsockopt");
-}
-
 static int new_socket(void)
 {
 	int fd = socket(AF_VSOCK, kind | SOCK_CLOEXEC, 0);
@@ -338,6 +429,26 @@ static int ask(struct request r)
 
 	if (!put_all(fd, &r, sizeof(r)))
 		fail("request");
+	return fd;
+}
+
+/* A socket whose datagrams go to a port of the host, which is asked for by @op. */
+static int ask_dgrams(enum op op, uint32_t size, int *control)
+{
+	struct sockaddr_vm vm = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST };
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(QEMU_HOST) };
+	uint32_t port;
+	int fd = socket(dgram_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	*control = ask((struct request){ .op = op, .size = size, .port = (uint32_t)dgram_family });
+	if (fd < 0 || !get_all(*control, &port, sizeof(port)))
+		fail("datagrams");
+	vm.svm_port = port;
+	in.sin_port = htons((uint16_t)port);
+	if (dgram_family == AF_VSOCK ? connect(fd, (struct sockaddr *)&vm, sizeof(vm)) :
+				       connect(fd, (struct sockaddr *)&in, sizeof(in)))
+		fail("connect");
+	be_patient(fd, PATIENCE_S);
 	return fd;
 }
 
@@ -437,9 +548,25 @@ static int run_ping(char **argv)
 	return 0;
 }
 
+/* What the host is asked for. */
+static int begin_get(uint32_t size)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	int control;
+
+	if (!dgram_family)
+		return ask((struct request){ .op = OP_SOURCE, .size = size });
+	pfd.fd = ask_dgrams(OP_DGRAM_SOURCE, size, &control);
+	do {
+		if (send(pfd.fd, "", 1, MSG_NOSIGNAL) != 1)
+			fail("datagram");
+	} while (!poll(&pfd, 1, HELLO_MS));
+	return pfd.fd;
+}
+
 static int run_get(char **argv)
 {
-	int fd = ask((struct request){ .op = OP_SOURCE, .size = number(argv[0]) });
+	int fd = begin_get(number(argv[0]));
 	uint64_t began, sum;
 
 	/* What waits at the beginning is from before. */
@@ -463,16 +590,24 @@ struct sender {
 static void *send_for(void *arg)
 {
 	struct sender *s = arg;
-	int fd = ask((struct request){ .op = OP_SINK, .size = s->size });
 	uint64_t began;
+	int fd, control;
 
+	if (dgram_family)
+		fd = ask_dgrams(OP_DGRAM_SINK, s->size, &control);
+	else
+		control = fd = ask((struct request){ .op = OP_SINK, .size = s->size });
 	if (s->barrier)
 		pthread_barrier_wait(s->barrier);
 	began = now_ns();
 	pour(fd, s->size, began + s->ns);
-	if (shutdown(fd, SHUT_WR) || !get_all(fd, &s->bytes, sizeof(s->bytes)))
+	if (dgram_family && now_ns() < began + s->ns)
+		fail("datagram");
+	if (shutdown(control, SHUT_WR) || !get_all(control, &s->bytes, sizeof(s->bytes)))
 		fail("the host's answer");
 	s->took = now_ns() - began;
+	if (dgram_family)
+		close(control);
 	close(fd);
 	return NULL;
 }
@@ -678,11 +813,25 @@ static const struct command {
 	int args; /* besides the name, and TYPE if there is one */
 	bool typed;
 	int (*run)(char **argv);
+	bool dgrams; /* TYPE may be of datagrams */
 } commands[] = {
-	{ "host", 1, false, host },	   { "ping", 2, true, run_ping },	{ "put", 2, true, run_put },
-	{ "get", 2, true, run_get },	   { "connect", 1, true, run_connect }, { "fair", 3, true, run_fair },
-	{ "beside", 3, true, run_beside }, { "crowd", 2, true, run_crowd },	{ "fault", 1, true, run_fault },
+	{ "host", 1, false, host, false },	    { "ping", 2, true, run_ping, false },
+	{ "put", 2, true, run_put, true },	    { "get", 2, true, run_get, true },
+	{ "connect", 1, true, run_connect, false }, { "fair", 3, true, run_fair, false },
+	{ "beside", 3, true, run_beside, true },    { "crowd", 2, true, run_crowd, false },
+	{ "fault", 1, true, run_fault, false },
 };
+
+/* False: this command has no such TYPE. */
+static bool choose_type(const struct command *c, const char *type)
+{
+	kind = strcmp(type, "seqpacket") == 0 ? SOCK_SEQPACKET : SOCK_STREAM;
+	if (strcmp(type, "dgram") == 0)
+		dgram_family = AF_VSOCK;
+	else if (strcmp(type, "udp") == 0)
+		dgram_family = AF_INET;
+	return c->dgrams || !dgram_family;
+}
 
 /* One descriptor for each connection of a crowd. */
 static void want_files(void)
@@ -704,8 +853,8 @@ int main(int argc, char **argv)
 
 		if (strcmp(argv[1], c->name) != 0 || argc != 2 + c->typed + c->args)
 			continue;
-		if (c->typed)
-			kind = strcmp(argv[2], "seqpacket") == 0 ? SOCK_SEQPACKET : SOCK_STREAM;
+		if (c->typed && !choose_type(c, argv[2]))
+			break;
 		return c->run(argv + 2 + c->typed);
 	}
 	fputs("usage: see the head of tests/bench/guest.c\n", stderr);

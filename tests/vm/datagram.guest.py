@@ -271,22 +271,21 @@ def blast():
 
 
 def collect():
-    """Receive such datagrams until one says "end"; print how many came and how many the socket dropped."""
+    """Receive such datagrams, in their order, until one says "end"; answer how many came, how many were dropped."""
     seed = int(sys.argv[2])
     s = sock(PORT, timeout=60)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(sys.argv[3]))
-    print("ready", flush=True)
-    seen = set()
+    came, last = 0, -1
     while True:
         data, source = s.recvfrom(LARGEST)
         if data == b"begin":
             continue
-        if data == b"end":
-            s.sendto(b"%d %d" % (len(seen), drops(s)), source)
+        if data.startswith(b"end "):
+            s.sendto(b"%s %d %d" % (data[4:], came, drops(s)), source)
             break
         seq, length, _ = struct.unpack_from("<IIQ", data)
-        assert data == body(seq, length, seed) and seq not in seen
-        seen.add(seq)
+        assert data == body(seq, length, seed) and seq > last, (seq, length, last)
+        came, last = came + 1, seq
 
 
 def rows():

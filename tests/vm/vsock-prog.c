@@ -384,6 +384,23 @@ static void do_puts(struct slot *s, char **w)
 	say_done("ok", count);
 }
 
+/* The same message each millisecond, without waiting for room, until it cannot be sent. */
+static void do_tick(struct slot *s, char **w)
+{
+	long len = number(w, 0, 1), done = 0;
+	int64_t until = now_ms() + number(w, 1, 60000);
+
+	while (send(s->fd, message, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) == len) {
+		done++;
+		if (now_ms() >= until) {
+			say_done("ok", done);
+			return;
+		}
+		poll(NULL, 0, 1);
+	}
+	say_done(error_name(errno), done);
+}
+
 static void do_gets(struct slot *s, char **w)
 {
 	long count = number(w, 0, 0), largest = number(w, 1, 1), i;
@@ -777,6 +794,7 @@ static const struct {
 	{ "tapped", do_tapped },   /* SLOT [at=OFFSET] [ms=MS]: the next packet; its offset in the stream */
 	{ "puts", do_puts },	   /* SLOT COUNT LARGEST [MS]: messages of many sizes */
 	{ "gets", do_gets },	   /* SLOT COUNT LARGEST [MS] */
+	{ "tick", do_tick },	   /* SLOT BYTES [MS]: a message each ms until one cannot be sent */
 	{ "poll", do_poll },	   /* SLOT: what is ready now */
 	{ "error", do_error },	   /* SLOT [MS] */
 	{ "shutdown", do_shutdown }, /* SLOT HOW */
