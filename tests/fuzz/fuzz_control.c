@@ -11,9 +11,12 @@
 
 static u32 told[4], ntold;
 
-int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode)
+const struct vsd_access vsd_access_owner;
+
+int vsd_path_listen(const char *component, const char *option, const char *path, int type,
+		    const struct vsd_access *access)
 {
-	(void)component, (void)option, (void)path, (void)type, (void)mode;
+	(void)component, (void)option, (void)path, (void)type, (void)access;
 	return -ENOSYS;
 }
 

@@ -267,6 +267,10 @@ void vsd_conn_event(struct vsd_conn *s, u32 events)
 	case VSD_PHASE_COMMAND:
 		vsd_host_command(s);
 		break;
+	case VSD_PHASE_CONNECT:
+		if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+			vsd_host_dialled(s);
+		break;
 	case VSD_PHASE_WAIT:
 		if (s->hup)
 			vsock_mux_close(&g->mux, &s->c);
@@ -352,6 +356,9 @@ void vsd_conn_timeout(struct vsd_conn *s)
 		break;
 	case VSD_PHASE_DIAL:
 		vsd_host_dial(s);
+		break;
+	case VSD_PHASE_CONNECT:
+		vsd_host_dialled(s);
 		break;
 	default:
 		vsock_mux_timeout(&s->watch.guest->mux, &s->c);

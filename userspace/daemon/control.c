@@ -12,7 +12,7 @@
 
 int vsd_control_listen(const char *path)
 {
-	return vsd_host_listen("vsockd", "control", path, SOCK_STREAM, 0600);
+	return vsd_path_listen("vsockd", "control", path, SOCK_STREAM, &vsd_access_owner);
 }
 
 static u64 now_ms(void)

@@ -160,6 +160,12 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 	b->packets++;
 }
 
+/* Behind AF_VSOCK all addresses are the host's that no other guest has: some guests expect it at one of them. */
+static bool to_host(struct vsd_guest *g, u32 cid)
+{
+	return cid == VSP_CID_HOST || (g->opts->forward_cid != VSP_CID_ANY && !vsd_sibling_find(g, cid));
+}
+
 static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 {
 	struct vsd_conn *s;
@@ -181,7 +187,7 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
-	if (hdr->dst.cid == VSP_CID_HOST)
+	if (to_host(g, hdr->dst.cid))
 		vsd_host_dial(s);
 	else
 		vsd_sibling_dial(s);
@@ -202,7 +208,7 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	vsd_dgram_interrupt(g);
 	c = vsock_mux_find(&g->mux, hdr);
 	s = c ? vsd_conn_of(c) : NULL;
-	if (!c && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
+	if (!c && !to_host(g, hdr->dst.cid) && !vsd_sibling_find(g, hdr->dst.cid)) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
 		return;
 	}

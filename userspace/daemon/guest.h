@@ -10,7 +10,9 @@
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket
  *   sibling.c      connections between guests
- *   host.c         host clients and host listeners: the hybrid protocol
+ *   listen.c       the sockets at which programs of the host connect
+ *   host.c         host clients: the hybrid protocol
+ *   dial.c         host listeners
  *   record.c       messages from the guest
  *   dgram.c        datagrams
  *   print.c        what is to be known of it
@@ -44,11 +46,28 @@ enum {
 	VSD_SIBLING_PART = 2,	   /* other guests may use one of so many of a guest's connections */
 };
 
-/* The two listeners for host clients. */
+/* How host clients come. */
 enum vsd_host_kind {
-	VSD_HOST_STREAM,
-	VSD_HOST_SEQPACKET, /* PATH_seqpacket */
-	NUM_VSD_HOST_KINDS,
+	VSD_HOST_STREAM,    /* they say CONNECT */
+	VSD_HOST_SEQPACKET, /* the same in records, at PATH_seqpacket */
+	VSD_HOST_PORT,	    /* to a port's own socket, without a word */
+	VSD_HOST_VSOCK,	    /* to a port in AF_VSOCK */
+};
+
+/**
+ * struct vsd_listener - a socket at which host clients connect
+ * @watch: for epoll
+ * @fd: the socket, or -1
+ * @kind: enum vsd_host_kind
+ * @port: the guest's, where the socket is for one
+ * @path: to be removed with it; empty: it was handed in, or is in AF_VSOCK
+ */
+struct vsd_listener {
+	struct vsd_watch watch;
+	int fd;
+	u8 kind;
+	u32 port;
+	char path[VSD_PATH_MAX];
 };
 
 /* What a connection's socket is doing. */
@@ -56,6 +75,7 @@ enum vsd_phase {
 	VSD_PHASE_NONE,	   /* no socket (any more) */
 	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
 	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
+	VSD_PHASE_CONNECT, /* a host listener in AF_VSOCK has not answered yet */
 	VSD_PHASE_WAIT,	   /* a host client, or another guest, waits for the guest's answer */
 	VSD_PHASE_OPEN,
 	VSD_PHASE_LINGER, /* the guest is done; the last bytes wait for their reader */
@@ -88,6 +108,7 @@ struct vsd_offer {
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
  * @seqpacket: its socket, and the guest's, is of that type
+ * @silent: the client said no command and hears no answer to it
  * @sibling: there is no socket, but another guest
  * @from_sibling: it was the other guest that asked for it
  * @rest_eor: @rest is the end of a record
@@ -124,6 +145,7 @@ struct vsd_conn {
 	int fd;
 	u8 phase;
 	bool seqpacket;
+	bool silent;
 	bool sibling;
 	bool rest_eor;
 	bool from_sibling;
@@ -163,8 +185,7 @@ struct vsd_counters {
  * @dgrams: see dgram.h
  * @conns: how many there are, @dead not counted; @from_siblings: of these, opened by other guests
  * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
- * @host_fd: listeners for host clients, by enum vsd_host_kind
- * @seq_path: of the second of these
+ * @listeners, @n_listeners: for host clients
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
  * @due: there is something to do
@@ -194,14 +215,13 @@ struct vsd_guest {
 	u32 from_siblings;
 	int vu_fd;
 	int handed_fd;
-	int host_fd[NUM_VSD_HOST_KINDS];
-	char seq_path[VSD_PATH_MAX];
+	struct vsd_listener *listeners;
+	u32 n_listeners;
 	int polled_kick[VU_RINGS_MAX];
 	bool drain_kick[VU_RINGS_MAX];
 	struct vsd_watch vu_watch;
 	struct vsd_watch front_watch;
 	struct vsd_watch kick_watch[VU_RINGS_MAX];
-	struct vsd_watch host_watch[NUM_VSD_HOST_KINDS];
 	struct vsd_conn *held;
 	u64 held_until;
 	bool due;
@@ -380,19 +400,22 @@ void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iov
 /* Send the messages that wait. True: none is left. */
 bool vsd_record_flush(struct vsd_conn *s);
 
+/* listen.c */
+
+/* Bind everything for programs of the host, and poll it. 0, or -errno after a message, and nothing is left. */
+int vsd_listeners_open(struct vsd_guest *g);
+void vsd_listeners_close(struct vsd_guest *g);
+
+/* Poll the listeners, or not for a while. */
+void vsd_listeners_poll(struct vsd_guest *g, bool poll);
+
 /* host.c */
 
-/*
- * A socket of @type listening (or, of datagrams, bound) at @path, with this mode less the umask's; a path where nobody
- * answers is taken over. -errno after a message.
- */
-int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode);
+/* Do they belong to a user who may? Of a client, or of the listener that @fd is connected to. */
+bool vsd_host_trusts(struct vsd_guest *g, int fd);
 
 /* Take in clients. */
-void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind);
-
-/* Poll the listeners again after they were paused. */
-void vsd_host_resume(struct vsd_guest *g);
+void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l);
 
 /* Read what is there of the CONNECT line. */
 void vsd_host_command(struct vsd_conn *s);
@@ -400,8 +423,16 @@ void vsd_host_command(struct vsd_conn *s);
 /* The guest accepted: say so to the client. */
 void vsd_host_welcome(struct vsd_conn *s);
 
+/* dial.c */
+
 /* Connect to the host's listener for this connection, or try again. */
 void vsd_host_dial(struct vsd_conn *s);
+
+/* The listener in AF_VSOCK answered, or did not in time. */
+void vsd_host_dialled(struct vsd_conn *s);
+
+/* Ready its socket for what is to pass. */
+void vsd_host_set_options(const struct vsd_conn *s);
 
 /* print.c: counters, rings and rejects; connections. As lines of the control socket. */
 void vsd_print_guest(const struct vsd_guest *g, FILE *out);

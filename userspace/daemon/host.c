@@ -6,91 +6,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-enum {
-	/* Room for two batches of the guest in a socket, so that what it sends need not be copied here. */
-	HOST_SNDBUF = 512 << 10,
-};
-
-static struct sockaddr_un address(const char *path)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-
-	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
-	return sa;
-}
-
-/* Is @path a socket at which nobody listens? */
-static bool is_stale(const char *path, int type)
-{
-	struct sockaddr_un sa = address(path);
-	struct stat st;
-	bool stale;
-	int fd;
-
-	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) && errno == ECONNREFUSED;
-	close(fd);
-	return stale;
-}
-
-int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode)
-{
-	struct sockaddr_un sa = address(path);
-	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
-
-	/* The mode of what bind() will create. */
-	if (fd < 0 || fchmod(fd, mode))
-		goto fail;
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
-		if (errno != EADDRINUSE)
-			goto fail;
-		if (!is_stale(path, type)) {
-			vsd_log(VSD_ERROR, component,
-				"--%s %s: somebody is using it; stop that program or choose another path", option,
-				path);
-			close(fd);
-			return -EADDRINUSE;
-		}
-		unlink(path);
-		if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)))
-			goto fail;
-	}
-	if (type == SOCK_DGRAM || !listen(fd, SOMAXCONN))
-		return fd;
-fail:
-	err = errno;
-	vsd_log(VSD_ERROR, component, "--%s %s: %s; the directory must exist and be writable", option, path,
-		strerror(err));
-	if (fd >= 0)
-		close(fd);
-	return -err;
-}
-
-static void poll_listeners(struct vsd_guest *g, bool poll)
-{
-	for (u32 i = 0; i < NUM_VSD_HOST_KINDS; i++) {
-		struct epoll_event ev = { .events = poll ? EPOLLIN : 0, .data.ptr = &g->host_watch[i] };
-
-		epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->host_fd[i], &ev);
-	}
-	g->host_paused = !poll;
-}
-
-void vsd_host_resume(struct vsd_guest *g)
-{
-	poll_listeners(g, true);
-}
+#include <linux/vm_sockets.h>
 
 /* There is no descriptor for another client: refuse it with the spare one, or leave it waiting for a while. */
 static bool refuse_one(struct vsd_guest *g, int listener, int err)
@@ -108,45 +27,19 @@ static bool refuse_one(struct vsd_guest *g, int listener, int err)
 	}
 	if (fd >= 0)
 		return true;
-	poll_listeners(g, false);
+	vsd_listeners_poll(g, false);
 	g->host_again = l->now + VSD_ACCEPT_RETRY_MS * VSD_MS;
 	return false;
 }
 
-static void take_client(struct vsd_guest *g, enum vsd_host_kind kind, int fd)
+/* A connection of a client to @port, unless that is not for others. */
+static bool may_connect(struct vsd_guest *g, u32 port)
 {
-	struct vsd_conn *s = vsd_conn_new(g);
-
-	if (!s) {
-		g->mux.rejects[VSP_REJECT_BACKLOG]++;
-		vsd_guest_warn(g, "host client refused: %u connections are open; see --max-connections", g->conns);
-		close(fd);
-		return;
-	}
-	s->phase = VSD_PHASE_COMMAND;
-	s->seqpacket = kind == VSD_HOST_SEQPACKET;
-	vsock_timer_start(&g->mux.timers, &s->c.timer, g->loop->now + g->opts->handshake_ms * VSD_MS);
-	/* What the client said already comes as the first edge. */
-	if (vsd_conn_attach(s, fd)) {
-		vsd_conn_hang_up(s);
-		vsd_conn_reap(s);
-	}
-}
-
-void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind)
-{
-	for (u32 i = 0; i < VSD_ACCEPT_BATCH; i++) {
-		int fd = accept4(g->host_fd[kind], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd >= 0) {
-			take_client(g, kind, fd);
-			continue;
-		}
-		if (errno == EINTR || errno == ECONNABORTED)
-			continue;
-		if (errno == EAGAIN || !refuse_one(g, g->host_fd[kind], errno))
-			return;
-	}
+	if (vsd_policy_allows(&g->opts->to_guest, port))
+		return true;
+	g->counters.denied++;
+	vsd_guest_warn(g, "client refused: port %u of the guest is not for others", port);
+	return false;
 }
 
 /* The command is done with, well or not: a client that is refused hears nothing but the end. */
@@ -154,6 +47,92 @@ static void drop_client(struct vsd_conn *s)
 {
 	s->watch.guest->counters.refused++;
 	vsd_conn_hang_up(s);
+}
+
+/* A client of a listener that is for one port: nothing need be said. In AF_VSOCK it has a port of its own. */
+static void connect_port(struct vsd_conn *s, const struct vsd_listener *l)
+{
+	struct vsd_guest *g = s->watch.guest;
+	struct sockaddr_vm from = { .svm_port = VSP_PORT_ANY };
+	socklen_t len = sizeof(from);
+	bool asked = false;
+
+	s->silent = true;
+	s->phase = VSD_PHASE_WAIT;
+	if (!may_connect(g, l->port)) {
+		drop_client(s);
+		return;
+	}
+	if (l->kind == VSD_HOST_VSOCK && !getpeername(s->fd, (struct sockaddr *)&from, &len) &&
+	    from.svm_port != VSP_PORT_ANY) {
+		struct vsp_addr host = { .cid = VSP_CID_HOST, .port = from.svm_port };
+
+		asked = vsock_mux_connect_from(&g->mux, &s->c, VSP_TYPE_STREAM, host, l->port);
+	}
+	if (!asked && !vsock_mux_connect(&g->mux, &s->c, VSP_TYPE_STREAM, l->port))
+		drop_client(s);
+}
+
+bool vsd_host_trusts(struct vsd_guest *g, int fd)
+{
+	struct ucred who = { .uid = UINT32_MAX };
+	socklen_t len = sizeof(who);
+
+	if (!g->opts->uds_users.n)
+		return true;
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && vsd_users_have(&g->opts->uds_users, who.uid))
+		return true;
+	g->counters.denied++;
+	vsd_guest_warn(g, "a program of user %u refused: see --uds-users", who.uid);
+	return false;
+}
+
+static void refuse_connection(struct vsd_guest *g)
+{
+	g->mux.rejects[VSP_REJECT_BACKLOG]++;
+	vsd_guest_warn(g, "host client refused: %u connections are open; see --max-connections", g->conns);
+}
+
+static void take_client(struct vsd_guest *g, const struct vsd_listener *l, int fd)
+{
+	bool trusted = vsd_host_trusts(g, fd);
+	struct vsd_conn *s = trusted ? vsd_conn_new(g) : NULL;
+
+	if (!s) {
+		if (trusted)
+			refuse_connection(g);
+		close(fd);
+		return;
+	}
+	s->seqpacket = l->kind == VSD_HOST_SEQPACKET;
+	if (l->kind == VSD_HOST_STREAM || l->kind == VSD_HOST_SEQPACKET) {
+		s->phase = VSD_PHASE_COMMAND;
+		vsock_timer_start(&g->mux.timers, &s->c.timer, g->loop->now + g->opts->handshake_ms * VSD_MS);
+	}
+	/* What the client said already comes as the first edge. */
+	if (vsd_conn_attach(s, fd)) {
+		vsd_conn_hang_up(s);
+		vsd_conn_reap(s);
+	} else if (s->phase != VSD_PHASE_COMMAND) {
+		connect_port(s, l);
+		vsd_conn_reap(s);
+	}
+}
+
+void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l)
+{
+	for (u32 i = 0; i < VSD_ACCEPT_BATCH; i++) {
+		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			take_client(g, l, fd);
+			continue;
+		}
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
+		if (errno == EAGAIN || !refuse_one(g, l->fd, errno))
+			return;
+	}
 }
 
 void vsd_host_command(struct vsd_conn *s)
@@ -189,9 +168,7 @@ void vsd_host_command(struct vsd_conn *s)
 		drop_client(s);
 		return;
 	}
-	if (!vsd_policy_allows(&g->opts->to_guest, cmd.port)) {
-		g->counters.denied++;
-		vsd_guest_warn(g, "client refused: port %u of the guest is not for others", cmd.port);
+	if (!may_connect(g, cmd.port)) {
 		drop_client(s);
 		return;
 	}
@@ -200,68 +177,23 @@ void vsd_host_command(struct vsd_conn *s)
 		drop_client(s);
 }
 
-/* Credentials come with each record, so an empty one can be told from the end (to_guest.c). */
-static void set_options(const struct vsd_conn *s)
+/* The first bytes ever written to this socket: they fit, or the client is gone. */
+static bool say_ok(const struct vsd_conn *s)
 {
-	const int bytes = HOST_SNDBUF, yes = 1;
+	char line[32];
+	int len = snprintf(line, sizeof(line), "OK %u\n", s->c.host_port);
 
-	setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	if (s->seqpacket)
-		setsockopt(s->fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes));
+	return send(s->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
 }
 
 void vsd_host_welcome(struct vsd_conn *s)
 {
 	struct vsd_guest *g = s->watch.guest;
-	char line[32];
-	int len = snprintf(line, sizeof(line), "OK %u\n", s->c.host_port);
 
-	set_options(s);
+	vsd_host_set_options(s);
 	s->phase = VSD_PHASE_OPEN;
-	/* The first bytes ever written to this socket: they fit, or the client is gone. */
-	if (send(s->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) != len) {
+	if (s->silent || say_ok(s))
+		vsock_mux_ready(&g->mux, &s->c, true);
+	else
 		vsock_mux_abort(&g->mux, &s->c);
-		return;
-	}
-	vsock_mux_ready(&g->mux, &s->c, true);
-}
-
-/* A socket connected to the host's listener for @port, or -errno. */
-static int connect_port(struct vsd_guest *g, u32 port, int type)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
-
-	if (fd < 0)
-		return -errno;
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s_%u", g->opts->uds_path, port);
-	if (!connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
-		return fd;
-	err = errno;
-	close(fd);
-	return -err;
-}
-
-void vsd_host_dial(struct vsd_conn *s)
-{
-	struct vsd_guest *g = s->watch.guest;
-	int fd = connect_port(g, s->c.host_port, s->seqpacket ? SOCK_SEQPACKET : SOCK_STREAM);
-
-	if (fd == -EAGAIN && g->loop->now < s->dial_until) {
-		s->phase = VSD_PHASE_DIAL;
-		vsock_timer_start(&g->mux.timers, &s->c.timer, g->loop->now + VSD_DIAL_RETRY_MS * VSD_MS);
-		return;
-	}
-	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM)
-		vsd_guest_warn(g, "connection to host port %u refused: %s", s->c.host_port, strerror(-fd));
-	s->phase = VSD_PHASE_NONE;
-	if (fd < 0 || vsd_conn_attach(s, fd)) {
-		g->counters.refused++;
-		vsock_mux_deny(&g->mux, &s->c);
-		return;
-	}
-	set_options(s);
-	s->phase = VSD_PHASE_OPEN;
-	vsock_mux_accept(&g->mux, &s->c);
 }

@@ -18,7 +18,7 @@
 
 enum {
 	FDS_RESERVE = 64,  /* descriptors that are not for connections */
-	FDS_PER_GUEST = 8, /* nor these: listeners, front-end, doorbells */
+	FDS_PER_GUEST = 6, /* nor these: front-end, doorbells, datagrams; beside what listens */
 	EXIT_USAGE = 2,
 };
 
@@ -31,6 +31,8 @@ static void fit_limits(struct vsd_config *c)
 	u64 reserve = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n, share;
 	struct rlimit lim;
 
+	for (u32 i = 0; i < c->n; i++)
+		reserve += vsd_guest_listeners(c->guests[i]);
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return;
 	lim.rlim_cur = lim.rlim_max;
@@ -152,7 +154,7 @@ static void close_all(struct daemon *d)
 {
 	if (d->control_fd >= 0) {
 		close(d->control_fd);
-		unlink(d->control);
+		vsd_path_remove(d->control);
 	}
 	free(d->control);
 	close(d->signal_fd);
