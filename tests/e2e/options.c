@@ -72,6 +72,7 @@ static void command_line(void)
 		{ { "--socket", "s", "--connect-only", "on" }, "--uds-path: PATH is required" },
 		{ { "--socket", "s", "--connect-only", "on", "--map-to-guest", "1:a" }, "conflicts with uds-fd" },
 		{ { "--socket", "s", "--map-to-guest", "1:a", "--peer-names", "on" }, "needs uds-path" },
+		{ { "--socket", "s", "--uds-path", "p", "--max-memory", "7" }, "--max-memory: 7 is too little" },
 		{ { "--uds-fd", "77" }, "--uds-fd 77: not a stream socket" },
 		{ { "--socket", "s", "--vm", "socket=s,uds-path=p" }, "needs a --vm as well" },
 	};

@@ -52,6 +52,7 @@ static const struct key guest_keys[] = {
 	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
 	{ "queue-size", RING_SIZE, GUEST(queue_size), 1, VSP_RING_SIZE_MAX },
 	{ "max-connections", NUMBER, GUEST(conns_max), 1, VSD_CONNS_MAX },
+	{ "max-memory", NUMBER, GUEST(memory_kib), 0, UINT32_MAX },
 	{ "max-rate", NUMBER, GUEST(rate_kib), 0, VSD_LIMIT_KIB_MAX },
 	{ "handshake-timeout", NUMBER, GUEST(handshake_ms), 1, VSD_TIMEOUT_MAX_MS },
 	{ "connect-timeout", NUMBER, GUEST(connect_ms), 1, VSD_TIMEOUT_MAX_MS },
@@ -677,6 +678,9 @@ static bool check_alone(const struct vsd_guest_opts *o, struct vsd_blame *b)
 		return vsd_complain(b, "uds-fd", NULL, "%d is the monitor's already", o->fd);
 	if (same_path(o->socket, o->uds_path))
 		return vsd_complain(b, "uds-path", o->uds_path, "choose another path than that of socket");
+	if (o->memory_kib && o->memory_kib < VSD_MEMORY_MIN_KIB)
+		return vsd_complain(b, "max-memory", NULL, "%u is too little for a connection; give at least %d, or 0",
+				    o->memory_kib, VSD_MEMORY_MIN_KIB);
 	return check_host(o, b);
 }
 

@@ -28,6 +28,13 @@ enum {
 	 * KiB packets stops after each.
 	 */
 	VSD_WINDOW_DEFAULT = 256 << 10,
+	/*
+	 * Of a guest's memory that is left a new connection gets one of so many parts, but at least so much: the last
+	 * ones are slow, and not refused.
+	 */
+	VSD_MEMORY_PARTS = 64,
+	VSD_WINDOW_MIN = 4096,
+	VSD_MEMORY_MIN_KIB = 8, /* for one connection */
 	VSD_HANDSHAKE_TIMEOUT_MS = 10000, /* for the CONNECT line: somebody may type it */
 	/* for the answer of the guest, or of a host listener whose backlog is full */
 	VSD_CONNECT_TIMEOUT_MS = 2000,
@@ -99,6 +106,7 @@ struct vsd_policy {
  * @window: receive window of a connection
  * @queue_size: largest ring
  * @conns_max: most connections; @conns_asked: before the limit of open files was considered
+ * @memory_kib: most KiB of all connections, their windows included; 0: as many as there are
  * @rate_kib: KiB a second on its rings, in each direction; 0: as many as there are
  * @handshake_ms, @connect_ms, @close_ms, @linger_ms: deadlines
  * @line: of the configuration file, or 0
@@ -128,6 +136,7 @@ struct vsd_guest_opts {
 	u32 queue_size;
 	u32 conns_max;
 	u32 conns_asked;
+	u32 memory_kib;
 	u32 rate_kib;
 	u32 handshake_ms;
 	u32 connect_ms;

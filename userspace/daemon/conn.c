@@ -8,15 +8,31 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* The receive window of one more connection; 0: there is no memory left for it. */
+static u32 next_window(const struct vsd_guest *g)
+{
+	u64 all = (u64)g->opts->memory_kib << 10, left = all > g->charged ? all - g->charged : 0, window;
+
+	if (!all)
+		return g->opts->window;
+	window = left / VSD_MEMORY_PARTS > VSD_WINDOW_MIN ? left / VSD_MEMORY_PARTS : VSD_WINDOW_MIN;
+	window = window < g->opts->window ? window : g->opts->window;
+	return left >= window + sizeof(struct vsd_conn) ? (u32)window : 0;
+}
+
 struct vsd_conn *vsd_conn_new(struct vsd_guest *g)
 {
+	u32 window = next_window(g);
 	struct vsd_conn *s;
 
-	if (g->conns >= g->opts->conns_max)
+	if (g->conns >= g->opts->conns_max || !window)
 		return NULL;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
+	s->c.window = window;
+	s->charged = window + (u32)sizeof(*s);
+	g->charged += s->charged;
 	s->watch = (struct vsd_watch){ .source = VSD_SOURCE_CONN, .guest = g };
 	s->fd = -1;
 	s->all_next = g->all;
@@ -40,6 +56,7 @@ void vsd_conn_reap(struct vsd_conn *s)
 	s->all_next = g->dead;
 	g->dead = s;
 	g->conns--;
+	g->charged -= s->charged;
 	g->from_siblings -= s->from_sibling;
 	g->due = true;
 	/* Whatever still comes for it in this turn finds no guest to act on. */

@@ -180,8 +180,9 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 	s = vsd_conn_new(g);
 	if (!s) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
-		vsd_guest_warn(g, "connection to %u:%u refused: %u connections are open; see --max-connections",
-			       hdr->dst.cid, hdr->dst.port, g->conns);
+		vsd_guest_warn(
+			g, "connection to %u:%u refused: %u connections are open; see --max-connections, --max-memory",
+			hdr->dst.cid, hdr->dst.port, g->conns);
 		return;
 	}
 	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;

@@ -107,6 +107,7 @@ struct vsd_offer {
  * @offer: what is offered to it at this moment
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
+ * @charged: of vsd_guest.charged
  * @seqpacket: its socket, and the guest's, is of that type
  * @silent: the client said no command and hears no answer to it
  * @sibling: there is no socket, but another guest
@@ -143,6 +144,7 @@ struct vsd_conn {
 	u16 batch_first;
 	u16 batch_last;
 	int fd;
+	u32 charged;
 	u8 phase;
 	bool seqpacket;
 	bool silent;
@@ -184,6 +186,7 @@ struct vsd_counters {
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
  * @dgrams: see dgram.h
  * @conns: how many there are, @dead not counted; @from_siblings: of these, opened by other guests
+ * @charged: bytes that they may make us hold; see vsd_guest_opts.memory_kib
  * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
  * @listeners, @n_listeners: for host clients
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
@@ -213,6 +216,7 @@ struct vsd_guest {
 	struct vsd_dgrams dgrams;
 	u32 conns;
 	u32 from_siblings;
+	u64 charged;
 	int vu_fd;
 	int handed_fd;
 	struct vsd_listener *listeners;

@@ -90,7 +90,8 @@ bool vsd_host_trusts(struct vsd_guest *g, int fd)
 static void refuse_connection(struct vsd_guest *g)
 {
 	g->mux.rejects[VSP_REJECT_BACKLOG]++;
-	vsd_guest_warn(g, "host client refused: %u connections are open; see --max-connections", g->conns);
+	vsd_guest_warn(g, "host client refused: %u connections are open; see --max-connections, --max-memory",
+		       g->conns);
 }
 
 static void take_client(struct vsd_guest *g, const struct vsd_listener *l, int fd)
