@@ -23,5 +23,6 @@ extern const struct test faults_tests[];
 extern const struct test dgram_tests[];
 extern const struct test sockets_tests[];
 extern const struct test forward_tests[];
+extern const struct test migrate_tests[];
 
 #endif

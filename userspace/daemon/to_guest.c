@@ -47,6 +47,7 @@ static void put_header(struct vsd_guest *g, const struct iovec *iov, u32 niov, s
 		from += n;
 		left -= n;
 	}
+	vu_mem_dirty_iov(&g->dev.mem, iov, niov, VSP_HDR_LEN + (u64)hdr.len);
 	vsd_tap_packet(g, &wire, iov, niov, VSP_HDR_LEN, hdr.len);
 	vsd_limit_take(&g->to_limit, g->opts->rate_kib, VSP_HDR_LEN + hdr.len, g->loop->now);
 }

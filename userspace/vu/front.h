@@ -64,6 +64,10 @@ static inline u64 vu_front_data(const struct vu_front *f)
 	return (u64)f->opts.rings * VU_FRONT_RING_BYTES;
 }
 
+/* Have what the device writes noted in the dirty log @fd of @size bytes, which is mapped at @offset; or no longer. */
+int vu_front_log(struct vu_front *f, int fd, u64 size, u64 offset);
+int vu_front_unlog(struct vu_front *f);
+
 /* Send a message; with a reply if @reply. 0 or -errno. For what vu_front_open() does not do. */
 int vu_front_call(struct vu_front *f, struct vu_msg *msg, bool reply);
 
