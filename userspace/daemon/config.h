@@ -34,7 +34,7 @@ enum {
 	 */
 	VSD_MEMORY_PARTS = 64,
 	VSD_WINDOW_MIN = 4096,
-	VSD_MEMORY_MIN_KIB = 8, /* for one connection */
+	VSD_MEMORY_MIN_KIB = 8,		  /* for one connection */
 	VSD_HANDSHAKE_TIMEOUT_MS = 10000, /* for the CONNECT line: somebody may type it */
 	/* for the answer of the guest, or of a host listener whose backlog is full */
 	VSD_CONNECT_TIMEOUT_MS = 2000,

@@ -35,6 +35,7 @@ struct vsd_conn *vsd_conn_new(struct vsd_guest *g)
 	g->charged += s->charged;
 	s->watch = (struct vsd_watch){ .source = VSD_SOURCE_CONN, .guest = g };
 	s->fd = -1;
+	s->say_fd = -1;
 	s->all_next = g->all;
 	s->all_link = &g->all;
 	if (g->all)
@@ -94,13 +95,21 @@ void vsd_conn_drop(struct vsd_conn *s)
 	s->queued = 0;
 }
 
+static void close_sockets(struct vsd_conn *s)
+{
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->say_fd >= 0)
+		close(s->say_fd);
+	s->fd = -1;
+	s->say_fd = -1;
+	vsd_conn_release(s);
+}
+
 void vsd_conn_hang_up(struct vsd_conn *s)
 {
 	vsd_sibling_part(s, false);
-	if (s->fd >= 0)
-		close(s->fd);
-	vsd_conn_release(s);
-	s->fd = -1;
+	close_sockets(s);
 	s->wants_out = false;
 	s->phase = VSD_PHASE_NONE;
 	vsd_conn_drop(s);
@@ -121,9 +130,7 @@ static void host_done(struct vsd_conn *s)
 		return;
 	vsock_tail_clear(&s->rest);
 	/* The engine's deadline runs on without the socket. */
-	close(s->fd);
-	vsd_conn_release(s);
-	s->fd = -1;
+	close_sockets(s);
 	s->phase = VSD_PHASE_NONE;
 	vsock_mux_close(m, &s->c);
 }
@@ -284,6 +291,9 @@ void vsd_conn_event(struct vsd_conn *s, u32 events)
 	case VSD_PHASE_COMMAND:
 		vsd_host_command(s);
 		break;
+	case VSD_PHASE_PASS:
+		vsd_host_passed(s);
+		break;
 	case VSD_PHASE_CONNECT:
 		if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 			vsd_host_dialled(s);
@@ -368,6 +378,7 @@ void vsd_conn_timeout(struct vsd_conn *s)
 {
 	switch (s->phase) {
 	case VSD_PHASE_COMMAND:
+	case VSD_PHASE_PASS:
 	case VSD_PHASE_LINGER:
 		vsd_conn_hang_up(s);
 		break;

@@ -58,6 +58,8 @@ enum vsd_host_kind {
  * struct vsd_listener - a socket at which host clients connect
  * @watch: for epoll
  * @fd: the socket, or -1
+ * @say_fd: the client passed @fd along this socket, which is to be told; or -1
+ * @say_keep: and closed only with @fd
  * @kind: enum vsd_host_kind
  * @port: the guest's, where the socket is for one
  * @path: to be removed with it; empty: it was handed in, or is in AF_VSOCK
@@ -74,6 +76,7 @@ struct vsd_listener {
 enum vsd_phase {
 	VSD_PHASE_NONE,	   /* no socket (any more) */
 	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
+	VSD_PHASE_PASS,	   /* a host client has not passed its socket yet */
 	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
 	VSD_PHASE_CONNECT, /* a host listener in AF_VSOCK has not answered yet */
 	VSD_PHASE_WAIT,	   /* a host client, or another guest, waits for the guest's answer */
@@ -144,10 +147,12 @@ struct vsd_conn {
 	u16 batch_first;
 	u16 batch_last;
 	int fd;
+	int say_fd;
 	u32 charged;
 	u8 phase;
 	bool seqpacket;
 	bool silent;
+	bool say_keep;
 	bool sibling;
 	bool rest_eor;
 	bool from_sibling;
@@ -423,6 +428,9 @@ void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l);
 
 /* Read what is there of the CONNECT line. */
 void vsd_host_command(struct vsd_conn *s);
+
+/* Read the socket that the client passes, and where it is to be connected. */
+void vsd_host_passed(struct vsd_conn *s);
 
 /* The guest accepted: say so to the client. */
 void vsd_host_welcome(struct vsd_conn *s);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -136,9 +137,26 @@ void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l)
 	}
 }
 
-void vsd_host_command(struct vsd_conn *s)
+/* Connect the client to a port of the guest. */
+static void request(struct vsd_conn *s, u32 port)
 {
 	struct vsd_guest *g = s->watch.guest;
+
+	vsock_timer_stop(&g->mux.timers, &s->c.timer);
+	if (s->seqpacket && !(g->mux.filter.types & VSP_TYPES(VSP_TYPE_SEQPACKET))) {
+		g->mux.rejects[VSP_REJECT_TYPE]++;
+		vsd_guest_warn(g, "seqpacket client refused: there is no guest that can do that");
+		drop_client(s);
+		return;
+	}
+	s->phase = VSD_PHASE_WAIT;
+	if (!may_connect(g, port) ||
+	    !vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, port))
+		drop_client(s);
+}
+
+void vsd_host_command(struct vsd_conn *s)
+{
 	char bytes[VSD_COMMAND_MAX];
 	struct vsd_command cmd;
 	/* MSG_TRUNC: of a record the whole length, which is that of the command or wrong. */
@@ -157,34 +175,88 @@ void vsd_host_command(struct vsd_conn *s)
 	 * Only the command is taken; what follows is for the guest. A client that left already wants nothing
 	 * any more.
 	 */
-	if (cmd.what != VSD_COMMAND_CONNECT || s->hup || (s->seqpacket && cmd.len != (u32)n) ||
+	if (cmd.what == VSD_COMMAND_BAD || cmd.what == VSD_COMMAND_PART || s->hup ||
+	    (s->seqpacket && (cmd.len != (u32)n || cmd.what == VSD_COMMAND_PASSFD)) ||
 	    recv(s->fd, bytes, cmd.len, MSG_DONTWAIT) != (ssize_t)cmd.len) {
 		drop_client(s);
 		return;
 	}
-	vsock_timer_stop(&g->mux.timers, &s->c.timer);
-	if (s->seqpacket && !(g->mux.filter.types & VSP_TYPES(VSP_TYPE_SEQPACKET))) {
-		g->mux.rejects[VSP_REJECT_TYPE]++;
-		vsd_guest_warn(g, "seqpacket client refused: there is no guest that can do that");
+	if (cmd.what == VSD_COMMAND_PASSFD) {
+		s->phase = VSD_PHASE_PASS;
+		vsd_host_passed(s);
+		return;
+	}
+	request(s, cmd.port);
+}
+
+/* The socket that came with a message, if it is one that can be connected to a guest; others are closed. -1: none. */
+static int passed_socket(struct msghdr *mh)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(mh);
+	int fd = -1, type = 0;
+	socklen_t len = sizeof(type);
+
+	/* There is room for one; the kernel closes more. */
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fd)))
+		return -1;
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	if (!(mh->msg_flags & MSG_CTRUNC) && !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+void vsd_host_passed(struct vsd_conn *s)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	char bytes[VSD_COMMAND_MAX + 1];
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	/* Room for one, and not for what alignment would let in. */
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof(int))
+	};
+	ssize_t n = recvmsg(s->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct vsd_command cmd;
+	int fd;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !s->hup)
+		return;
+	fd = n > 0 ? passed_socket(&mh) : -1;
+	cmd = vsd_passed_parse(bytes, n > 0 ? (u32)n : 0);
+	if (fd < 0 || cmd.what != VSD_COMMAND_PASSFD) {
+		if (fd >= 0)
+			close(fd);
 		drop_client(s);
 		return;
 	}
-	if (!may_connect(g, cmd.port)) {
-		drop_client(s);
-		return;
-	}
+	/* From now on the client's own socket is only there to be told. */
+	epoll_ctl(s->watch.guest->loop->epfd, EPOLL_CTL_DEL, s->fd, NULL);
+	s->say_fd = s->fd;
+	s->say_keep = cmd.keep;
+	s->last = false;
 	s->phase = VSD_PHASE_WAIT;
-	if (!vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, cmd.port))
+	if (vsd_conn_attach(s, fd))
 		drop_client(s);
+	else
+		request(s, cmd.port);
 }
 
 /* The first bytes ever written to this socket: they fit, or the client is gone. */
-static bool say_ok(const struct vsd_conn *s)
+static bool say_ok(struct vsd_conn *s)
 {
+	int to = s->say_fd >= 0 ? s->say_fd : s->fd;
 	char line[32];
 	int len = snprintf(line, sizeof(line), "OK %u\n", s->c.host_port);
+	bool said = send(to, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
 
-	return send(s->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
+	if (s->say_fd >= 0 && !s->say_keep) {
+		close(s->say_fd);
+		s->say_fd = -1;
+	}
+	return said;
 }
 
 void vsd_host_welcome(struct vsd_conn *s)

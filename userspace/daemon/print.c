@@ -60,9 +60,9 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 void vsd_print_conns(const struct vsd_guest *g, FILE *out)
 {
 	static const char *const phases[] = {
-		[VSD_PHASE_NONE] = "none",	 [VSD_PHASE_COMMAND] = "command", [VSD_PHASE_DIAL] = "dial",
-		[VSD_PHASE_CONNECT] = "connect", [VSD_PHASE_WAIT] = "wait",	  [VSD_PHASE_OPEN] = "open",
-		[VSD_PHASE_LINGER] = "linger",
+		[VSD_PHASE_NONE] = "none", [VSD_PHASE_COMMAND] = "command", [VSD_PHASE_DIAL] = "dial",
+		[VSD_PHASE_PASS] = "pass", [VSD_PHASE_CONNECT] = "connect", [VSD_PHASE_WAIT] = "wait",
+		[VSD_PHASE_OPEN] = "open", [VSD_PHASE_LINGER] = "linger",
 	};
 
 	for (const struct vsd_conn *s = g->all; s; s = s->all_next) {
