@@ -98,11 +98,85 @@ static void tells(void)
 	CHECK(access(path, F_OK));
 }
 
+/* Guests come and go while another one has its connection. */
+static void add_and_remove(void)
+{
+	static struct fix f[2];
+	char line[400], c;
+	int fd, l;
+
+	begin(f);
+	l = fix_listener(&f[0], 1000);
+	fd = fix_open(&f[0], l, 1000, 50);
+	asked("remove 99\n", "error no such guest\n");
+	asked("remove\n", "error say guests");
+	asked("remove x\n", "error give CID\n");
+	asked("remove 8 8\n", "error give CID\n");
+	asked("remove 8\n", "ok\n");
+	CHECK(recv(f[1].peer.f.chan.fd, &c, 1, 0) == 0 && access(f[1].socket, F_OK) && access(f[1].uds, F_OK));
+	peer_close(&f[1].peer);
+	asked("guests\n", "guest cid=7 ");
+	CHECK(!strstr(said, "cid=8"));
+	snprintf(line, sizeof(line), "add guest-cid=7,socket=%s,uds-path=%s\n", f[1].socket, f[1].uds);
+	asked(line, "error --vm: guest-cid: 7 is another guest's already");
+	snprintf(line, sizeof(line), "add guest-cid=8,socket=%s,uds-path=%s.none/x\n", f[1].socket, f[1].uds);
+	asked(line, "error --vm: it cannot begin; the log says why\n");
+	asked("add sokket=s\n", "error --vm: sokket: no such key");
+	asked("guests\n", "guest cid=7 ");
+	CHECK(!strstr(said, "cid=8"));
+	/* Two times: the first time something could have been left behind. */
+	for (u32 i = 0; i < 2; i++) {
+		snprintf(line, sizeof(line), "add guest_cid=8,socket=%s,uds_path=%s\n", f[1].socket, f[1].uds);
+		asked(line, "ok\n");
+		fix_guest(&f[1], 16, 3776);
+		asked("guests\n", "guest cid=8 up=1 ");
+		if (i)
+			break;
+		peer_close(&f[1].peer);
+		asked("remove 8\n", "ok\n");
+	}
+	fix_write(fd, "x", 1);
+	CHECK(fix_expect(&f[0], VSP_OP_RW).len == 1);
+	fix_fleet_end(f, 2);
+}
+
+/* A guest that drains: what is there goes on, nothing new begins, in any direction, until it may again. */
+static void drains(void)
+{
+	static struct fix f[2];
+	struct vsp_hdr hdr;
+	int fd, l, client;
+	char c;
+
+	begin(f);
+	l = fix_listener(&f[0], 1000);
+	fd = fix_open(&f[0], l, 1000, 50);
+	asked("drain 9\n", "error no such guest\n");
+	asked("drain 7\n", "ok\n");
+	asked("guests\n", " draining=1 ");
+	fix_write(fd, "x", 1);
+	CHECK(fix_expect(&f[0], VSP_OP_RW).len == 1);
+	fix_send(&f[0], fix_hdr(1000, 51, VSP_OP_REQUEST));
+	fix_expect(&f[0], VSP_OP_RST);
+	client = fix_dial(&f[0], 9);
+	CHECK(recv(client, &c, 1, 0) <= 0);
+	hdr = (struct vsp_hdr){ .src = { .cid = 8, .port = 5 },
+				.dst = { .cid = 7, .port = 6 },
+				.type = VSP_TYPE_STREAM,
+				.op = VSP_OP_REQUEST };
+	fix_send(&f[1], hdr);
+	fix_expect(&f[1], VSP_OP_RST);
+	asked("guests\n", " denied=3 ");
+	asked("resume 7\n", "ok\n");
+	fix_open(&f[0], l, 1000, 52);
+	fix_fleet_end(f, 2);
+}
+
 /* Clients that say nothing, too much, or do not read. */
 static void patience(void)
 {
 	static struct fix f[2];
-	static char long_line[4096];
+	static char long_line[8192];
 	int fd[4];
 
 	begin(f);
@@ -225,6 +299,8 @@ static void capture_unread(void)
 
 const struct test control_tests[] = {
 	{ "control: what goes on", tells },
+	{ "control: guests come and go", add_and_remove },
+	{ "control: a guest that drains", drains },
 	{ "control: clients that dawdle", patience },
 	{ "control: a capture", captures },
 	{ "control: a capture that nobody reads", capture_unread },

@@ -537,6 +537,25 @@ void vsd_config_free(struct vsd_config *c)
 	c->n = 0;
 }
 
+void vsd_config_drop(struct vsd_config *c)
+{
+	free_guest(c->guests[--c->n]);
+}
+
+void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
+{
+	u32 i = 0;
+
+	while (i < c->n && c->guests[i]->guest_cid != guest_cid)
+		i++;
+	if (i == c->n)
+		return;
+	free_guest(c->guests[i]);
+	/* Who was there first stays so. */
+	memmove(&c->guests[i], &c->guests[i + 1], (c->n - i - 1) * sizeof(c->guests[0]));
+	c->n--;
+}
+
 static const struct key default_group = { "groups", NAMES, GUEST(groups), 0, 0 };
 
 struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
@@ -720,7 +739,8 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 	if (!c->n)
 		return vsd_complain(b, NULL, NULL, "no guest to serve; vms needs an entry for each");
 	for (u32 i = 0; i < c->n; i++) {
-		c->guests[i]->conns_asked = c->guests[i]->conns_max;
+		if (!c->guests[i]->conns_asked)
+			c->guests[i]->conns_asked = c->guests[i]->conns_max;
 		if (!check_guest(c, i, b))
 			return false;
 	}

@@ -193,6 +193,12 @@ bool vsd_same_key(const char *a, const char *b);
 /* A guest with defaults, the newest of @c. NULL: out of memory, or too many. */
 struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b);
 
+/* The newest guest goes, which nobody knows yet. */
+void vsd_config_drop(struct vsd_config *c);
+
+/* The guest with this context identifier goes. */
+void vsd_config_remove(struct vsd_config *c, u32 guest_cid);
+
 /* Set a key of a guest. */
 bool vsd_guest_set(struct vsd_guest_opts *o, const char *key, const char *value, struct vsd_blame *b);
 

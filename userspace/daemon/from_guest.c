@@ -171,7 +171,7 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 	struct vsd_conn *s;
 
 	/* The guest sees what it sees where nobody listens. */
-	if (!vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
+	if (g->draining || !vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
 		g->counters.denied++;
 		vsd_guest_warn(g, "connection to %u:%u refused: not for this guest", hdr->dst.cid, hdr->dst.port);
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_NO_FLOW);

@@ -203,6 +203,7 @@ struct vsd_counters {
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
+ * @draining: no new connections
  * @tap: a capture
  * @from_limit, @to_limit: of vsd_guest_opts.rate_kib; @from_waits, @to_waits: for that and nothing else
  */
@@ -238,6 +239,7 @@ struct vsd_guest {
 	bool starved;
 	bool host_paused;
 	u64 host_again;
+	bool draining;
 	struct vsd_tap tap;
 	struct vsd_limit from_limit;
 	struct vsd_limit to_limit;

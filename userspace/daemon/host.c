@@ -36,10 +36,11 @@ static bool refuse_one(struct vsd_guest *g, int listener, int err)
 /* A connection of a client to @port, unless that is not for others. */
 static bool may_connect(struct vsd_guest *g, u32 port)
 {
-	if (vsd_policy_allows(&g->opts->to_guest, port))
+	if (!g->draining && vsd_policy_allows(&g->opts->to_guest, port))
 		return true;
 	g->counters.denied++;
-	vsd_guest_warn(g, "client refused: port %u of the guest is not for others", port);
+	if (!g->draining)
+		vsd_guest_warn(g, "client refused: port %u of the guest is not for others", port);
 	return false;
 }
 

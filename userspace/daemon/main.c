@@ -53,6 +53,26 @@ static void fit_limits(struct vsd_config *c)
 	}
 }
 
+/*
+ * One more guest, the last of them: what the others were promised is theirs. False: nothing is left.
+ */
+static bool fit_newcomer(const struct vsd_config *c, struct vsd_blame *b)
+{
+	struct vsd_guest_opts *o = c->guests[c->n - 1];
+	u64 taken = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n;
+	struct rlimit lim;
+
+	for (u32 i = 0; i < c->n; i++)
+		taken += vsd_guest_listeners(c->guests[i]) + (c->guests[i] == o ? 0 : c->guests[i]->conns_max);
+	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur <= taken)
+		return vsd_complain(b, NULL, NULL,
+				    "no files are left that it could open: the other guests may use all of them (see "
+				    "ulimit -n, or lower their max-connections)");
+	if (o->conns_max > lim.rlim_cur - taken)
+		o->conns_max = (u32)(lim.rlim_cur - taken);
+	return true;
+}
+
 /**
  * struct daemon - what the main thread holds
  * @config: in force
@@ -109,6 +129,30 @@ static bool reload(void *arg)
 	return true;
 }
 
+static bool add(void *arg, const char *spec, struct vsd_blame *b)
+{
+	struct daemon *d = arg;
+	struct vsd_guest_opts *o = vsd_config_add(d->config, b);
+
+	if (!o)
+		return false;
+	if (vsd_guest_set_all(o, spec, b) && vsd_config_check(d->config, b) && fit_newcomer(d->config, b) &&
+	    (!vsd_fleet_add(&d->fleet, o) || vsd_complain(b, NULL, NULL, "it cannot begin; the log says why")))
+		return true;
+	vsd_config_drop(d->config);
+	return false;
+}
+
+static bool remove_guest(void *arg, u32 guest_cid)
+{
+	struct daemon *d = arg;
+	bool found = vsd_fleet_remove(&d->fleet, guest_cid);
+
+	if (found)
+		vsd_config_remove(d->config, guest_cid);
+	return found;
+}
+
 /* False: the end. */
 static bool on_signals(struct daemon *d)
 {
@@ -128,7 +172,7 @@ static bool on_signals(struct daemon *d)
 
 static void run(struct daemon *d)
 {
-	const struct vsd_control_ops ops = { .reload = reload, .arg = d };
+	const struct vsd_control_ops ops = { .reload = reload, .add = add, .remove = remove_guest, .arg = d };
 	struct pollfd watched[] = { { .fd = d->signal_fd, .events = POLLIN },
 				    { .fd = d->control_fd, .events = POLLIN } };
 

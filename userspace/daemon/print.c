@@ -42,10 +42,11 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 		" opened=%" PRIu64 " refused=%" PRIu64 " denied=%" PRIu64 " packets_from_guest=%" PRIu64
 		" bytes_from_guest=%" PRIu64 " packets_to_guest=%" PRIu64 " bytes_to_guest=%" PRIu64
 		" messages_too_big=%" PRIu64
-		" replies_owed=%u no_buffers=%d held=%d capturing=%d packets_not_captured=%" PRIu64 "\n",
+		" replies_owed=%u no_buffers=%d held=%d draining=%d capturing=%d packets_not_captured=%" PRIu64 "\n",
 		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, g->charged, n->sessions, n->opened, n->refused,
 		n->denied, n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest, n->bytes_to_guest,
-		n->messages_too_big, g->mux.budget.used, g->starved, g->held != NULL, g->tap.fd >= 0, g->tap.left_out);
+		n->messages_too_big, g->mux.budget.used, g->starved, g->held != NULL, g->draining, g->tap.fd >= 0,
+		g->tap.left_out);
 	if (g->dgrams.on)
 		print_dgrams(g, out);
 	print_ring(g, VU_RING_RX, "rx", out);

@@ -48,7 +48,7 @@ static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 
 	if (!to || !ready_for(to, s->c.type))
 		return NULL;
-	if (!vsd_policy_allows(&to->opts->to_guest, s->c.host_port)) {
+	if (to->draining || !vsd_policy_allows(&to->opts->to_guest, s->c.host_port)) {
 		to->counters.denied++;
 		vsd_guest_warn(to, "guest %u refused: port %u is not for others", from.cid, s->c.host_port);
 		return NULL;
