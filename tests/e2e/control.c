@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include <linux/vsockmon.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -195,16 +196,28 @@ static void patience(void)
 /* The next packet of a capture: its vsockmon and virtio headers, and its payload. Returns bytes of payload kept. */
 static u32 captured(int fd, struct vsp_wire *wire, u32 *whole, u8 *payload)
 {
-	enum { MONITOR = 32, OP_AT = 24 };
-	u8 monitor[MONITOR];
+	enum { MONITOR = sizeof(struct af_vsockmon_hdr) };
+	static const u16 ops[] = {
+		[VSP_OP_REQUEST] = AF_VSOCK_OP_CONNECT,
+		[VSP_OP_RESPONSE] = AF_VSOCK_OP_CONNECT,
+		[VSP_OP_RST] = AF_VSOCK_OP_DISCONNECT,
+		[VSP_OP_SHUTDOWN] = AF_VSOCK_OP_DISCONNECT,
+		[VSP_OP_RW] = AF_VSOCK_OP_PAYLOAD,
+		[VSP_OP_CREDIT_UPDATE] = AF_VSOCK_OP_CONTROL,
+		[VSP_OP_CREDIT_REQUEST] = AF_VSOCK_OP_CONTROL,
+	};
+	struct af_vsockmon_hdr monitor;
 	u32 head[4], kept;
 
 	CHECK(fix_read(fd, head, sizeof(head)) == sizeof(head));
 	CHECK(head[1] < 1000000000 && head[2] >= MONITOR + VSP_HDR_LEN && head[3] >= head[2]);
-	CHECK(fix_read(fd, monitor, sizeof(monitor)) == sizeof(monitor));
+	CHECK(fix_read(fd, &monitor, sizeof(monitor)) == sizeof(monitor));
 	CHECK(fix_read(fd, wire, VSP_HDR_LEN) == VSP_HDR_LEN);
-	/* The addresses are there twice; then the kind, the transport (virtio) and the length of its header. */
-	CHECK(!memcmp(monitor, wire, 24) && monitor[OP_AT + 2] == 2 && monitor[OP_AT + 4] == VSP_HDR_LEN);
+	/* The addresses are there twice. */
+	CHECK(monitor.src_cid == wire->src_cid && monitor.dst_cid == wire->dst_cid);
+	CHECK(monitor.src_port == wire->src_port && monitor.dst_port == wire->dst_port);
+	CHECK(le16_to_cpu(monitor.transport) == AF_VSOCK_TRANSPORT_VIRTIO && le16_to_cpu(monitor.len) == VSP_HDR_LEN);
+	CHECK(le16_to_cpu(monitor.op) == ops[le16_to_cpu(wire->op)]);
 	kept = head[2] - MONITOR - VSP_HDR_LEN;
 	*whole = head[3] - MONITOR - VSP_HDR_LEN;
 	CHECK(fix_read(fd, payload, kept) == kept);

@@ -48,6 +48,7 @@ static void command_line(void)
 		{ { "--deny-from-guest", "4294967295" }, "give up to 64 ports" },
 		{ { "--allow-from-guest", "1,2" }, "give up to 64 ports" },
 		{ { "--log-level", "loud" }, "--log-level loud: give error, warn" },
+		{ { "--log-format", "xml" }, "--log-format xml: give text or json" },
 		{ { "--threads", "0" }, "--threads 0: give a number from 1 to 64" },
 		{ { "--socket", "s", "word" }, "word: not an option" },
 		{ { "--socket", "@" }, "--socket: give a path" },

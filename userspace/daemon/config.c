@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET, PORTS, SWITCH, MAP, USERS, MODE, OWNER };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, FORMAT, SOCKET, PORTS, SWITCH, MAP, USERS, MODE, OWNER };
 
 struct key {
 	const char *name;
@@ -64,6 +64,7 @@ static const struct key guest_keys[] = {
 /* All but paths are of four bytes. */
 static const struct key all_keys[] = {
 	{ "log-level", LEVEL, ALL(level), 0, 0 },
+	{ "log-format", FORMAT, ALL(format), 0, 0 },
 	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
 	{ "threads", NUMBER, ALL(threads), 1, VSD_THREADS_MAX },
 	{ "control", PATH, ALL(control), 0, 0 },
@@ -428,11 +429,13 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_owner(to, k, value, b);
 	case LEVEL:
 		*(enum vsd_level *)to = vsd_level_by_name(value);
+		return *(enum vsd_level *)to < NUM_VSD_LEVELS ||
+		       vsd_complain(b, k->name, value, "give error, warn, info, debug or trace");
+	case FORMAT:
 		break;
 	}
-	if (*(enum vsd_level *)to < NUM_VSD_LEVELS)
-		return true;
-	return vsd_complain(b, k->name, value, "give error, warn, info, debug or trace");
+	*(enum vsd_log_format *)to = vsd_log_format_by_name(value);
+	return *(enum vsd_log_format *)to < NUM_VSD_LOG_FORMATS || vsd_complain(b, k->name, value, "give text or json");
 }
 
 /* The key's place in the table, or @n after a complaint. */

@@ -148,7 +148,7 @@ struct vsd_guest_opts {
 
 /**
  * struct vsd_config - everything
- * @level: what is logged
+ * @level: what is logged; @format: and how
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
  * @control: where the control socket is, or NULL
@@ -158,6 +158,7 @@ struct vsd_guest_opts {
  */
 struct vsd_config {
 	enum vsd_level level;
+	enum vsd_log_format format;
 	u32 poll_us;
 	u32 threads;
 	char *control;

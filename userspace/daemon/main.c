@@ -120,6 +120,7 @@ static bool reload(void *arg)
 		return false;
 	}
 	vsd_log_set_level(fresh.level);
+	vsd_log_set_format(fresh.format);
 	fit_limits(&fresh);
 	vsd_fleet_reload(&d->fleet, &fresh);
 	vsd_config_free(d->config);
@@ -237,6 +238,7 @@ int main(int argc, char **argv)
 	switch (vsd_opts_parse(&config, argc, argv)) {
 	case VSD_OPTS_RUN:
 		vsd_log_set_level(config.level);
+		vsd_log_set_format(config.format);
 		status = serve(&config);
 		break;
 	case VSD_OPTS_DONE:

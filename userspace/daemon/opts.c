@@ -57,6 +57,7 @@ static const char usage[] =
 	"                            more processor time; only while there is traffic (0)\n"
 	"  --control PATH            socket for vstat\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
+	"  --log-format text|json    a line of text or a JSON object for each event (text)\n"
 	"  --config FILE             read guests, and the options above, from a YAML file\n"
 	"  --check-config            say whether all of this makes sense, and end\n"
 	"  --print-capabilities      say what this is, in JSON, as vhost-user's conventions ask\n"
@@ -84,6 +85,7 @@ static const struct option fixed_options[] = {
 	{ "poll-us", required_argument, NULL, OPT_ALL },
 	{ "control", required_argument, NULL, OPT_ALL },
 	{ "log-level", required_argument, NULL, OPT_ALL },
+	{ "log-format", required_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 };
