@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -74,6 +75,16 @@ static void settle(void)
 	CHECK(!vu_front_call(&f.peer.f, &msg, true));
 }
 
+/* A buffer for an event, of bytes that no event has. */
+static void post_event(u32 bytes)
+{
+	u64 at = f.peer.f.opts.memory - 4096;
+
+	memset(f.peer.f.mem + at, 0xff, 64);
+	CHECK(vu_drv_add(&f.peer.f.drv[2], &(struct vu_seg){ vu_front_gpa(at), bytes, true }, 1) >= 0);
+	vu_drv_publish(&f.peer.f.drv[2]);
+}
+
 /* Every page that the device wrote to is noted while it is asked to, and only these. */
 static void dirty_pages(void)
 {
@@ -111,6 +122,65 @@ static void dirty_pages(void)
 	for (u64 i = 0; i < log_bytes; i++)
 		CHECK(!bits[i]);
 	free(before);
+	fix_end(&f);
+}
+
+/* A guest whose rings begin at @base, with a buffer of @bytes for events; 0: none yet. */
+static void open_at(u16 base, u32 bytes)
+{
+	struct vu_front_opts o = {
+		.rings = 3, .ring_size = RING, .memory = 16 << 20, .features = FEATURES, .base = base
+	};
+
+	CHECK(!vu_front_open(&f.peer.f, f.socket, &o));
+	if (bytes)
+		post_event(bytes);
+}
+
+/* The next buffer that is used: how much of it, and its bytes. */
+static u32 event(u8 bytes[64])
+{
+	struct vu_drv *d = &f.peer.f.drv[2];
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	u32 len;
+
+	while (fix_now_ms() < until) {
+		if (vu_drv_used(d, &len) >= 0) {
+			memcpy(bytes, f.peer.f.mem + f.peer.f.opts.memory - 4096, 64);
+			return len;
+		}
+		poll(NULL, 0, 1); /* poll interval */
+	}
+	CHECK(!"an event");
+	return 0;
+}
+
+/* A driver that was at work before is told that its connections are gone, once; one that begins is not. */
+static void driver_from_before(void)
+{
+	u8 bytes[64];
+	u32 len;
+
+	fix_daemon(&f, NULL);
+	open_at(0, 8);
+	settle();
+	CHECK(f.peer.f.drv[2].nfree == RING - 1 && vu_drv_used(&f.peer.f.drv[2], &len) < 0);
+	vu_front_close(&f.peer.f);
+	open_at(300, 8);
+	CHECK(event(bytes) == 4 && !bytes[0] && !bytes[1] && !bytes[2] && !bytes[3] && bytes[4] == 0xff);
+	vu_front_close(&f.peer.f);
+	/* Buffers that come late, the first of which is too small. */
+	open_at(65535, 0);
+	settle();
+	post_event(3);
+	CHECK(event(bytes) == 0 && bytes[0] == 0xff);
+	post_event(4);
+	CHECK(event(bytes) == 4 && !bytes[0] && !bytes[3] && bytes[4] == 0xff);
+	post_event(8);
+	settle();
+	CHECK(vu_drv_used(&f.peer.f.drv[2], &len) < 0);
+	fix_reject(&f, "transport_resets", 2);
+	vu_front_close(&f.peer.f);
 	fix_end(&f);
 }
 
@@ -196,6 +266,7 @@ static void in_order(void)
 const struct test migrate_tests[] = {
 	{ "migrate: pages that were written to", dirty_pages },
 	{ "migrate: logs that cannot be", bad_logs },
+	{ "migrate: a driver that was at work before", driver_from_before },
 	{ "rings: in order", in_order },
 	{ 0 },
 };

@@ -278,6 +278,8 @@ static void end_session(struct vsd_guest *g, const char *why)
 	vu_dev_end(&g->dev);
 	g->mux.filter.types = vsp_types_for(0);
 	g->tap.again = 0;
+	g->met = false;
+	g->reset_due = false;
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);
 	vsd_dgram_forget(g);
@@ -303,6 +305,7 @@ static void serve_front_end(struct vsd_guest *g)
 			vsock_mux_gone(&g->mux);
 			vsd_dgram_forget(g);
 			drain_news(g);
+			g->met = false;
 		}
 		g->mux.filter.types = vsp_types_for(g->dev.features & ~VU_BIT(VSP_F_DGRAM));
 		vsd_dgram_negotiated(g);
@@ -310,6 +313,7 @@ static void serve_front_end(struct vsd_guest *g)
 			g->from_due = true;
 			g->starved = false;
 			vu_ring_hush(&g->dev.rings[VU_RING_RX]);
+			vsd_event_rings(g);
 		}
 	}
 	if (news.facts & VU_DEV_ENDED)
@@ -399,6 +403,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 	g->mux.now = g->loop->now;
 	expire(g);
 	drain_news(g);
+	if (g->reset_due)
+		vsd_event_serve(g);
 	for (u32 i = 0; i < VSD_ROUNDS && more; i++) {
 		bool from = vsd_from_guest(g);
 		bool to;
@@ -449,12 +455,13 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 
 	vsd_log(level, g->name,
 		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu packets_from_guest=%llu "
-		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
+		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu "
+		"transport_resets=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
 		(unsigned long long)n->refused, (unsigned long long)n->denied,
 		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
 		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest,
-		(unsigned long long)n->messages_too_big);
+		(unsigned long long)n->messages_too_big, (unsigned long long)n->transport_resets);
 	vsd_log(level, g->name,
 		"dgrams_from_guest=%llu dgrams_to_guest=%llu dgrams_unbound=%llu dgrams_full=%llu dgrams_cut=%llu "
 		"dgrams_no_guest=%llu dgrams_too_big=%llu dgrams_bad=%llu dgrams_no_memory=%llu dgrams_refused=%llu "

@@ -8,6 +8,7 @@
  * otherwise.
  *
  *   guest.c        sessions, events, deadlines, news of the engine
+ *   event.c        the event queue
  *   conn.c         what happens to one connection's socket
  *   sibling.c      connections between guests
  *   listen.c       the sockets at which programs of the host connect
@@ -176,6 +177,7 @@ struct vsd_counters {
 	u64 refused;
 	u64 denied; /* by the lists of ports */
 	u64 sessions;
+	u64 transport_resets; /* told to a driver that was at work before */
 	u64 messages_too_big; /* a socket or the guest's window will never take them */
 };
 
@@ -203,6 +205,8 @@ struct vsd_counters {
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
+ * @met: the driver of this session was met: its rings run
+ * @reset_due: it was at work before this session, and is to be told that its connections are gone
  * @draining: no new connections
  * @tap: a capture
  * @from_limit, @to_limit: of vsd_guest_opts.rate_kib; @from_waits, @to_waits: for that and nothing else
@@ -239,6 +243,8 @@ struct vsd_guest {
 	bool starved;
 	bool host_paused;
 	u64 host_again;
+	bool met;
+	bool reset_due;
 	bool draining;
 	struct vsd_tap tap;
 	struct vsd_limit from_limit;
@@ -298,6 +304,14 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level);
 
 /* A warning that the guest or a client can provoke at will. */
 void vsd_guest_warn(struct vsd_guest *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* event.c */
+
+/* A ring was started or stopped. */
+void vsd_event_rings(struct vsd_guest *g);
+
+/* Tell the driver what it is to be told, as far as it has buffers for that. */
+void vsd_event_serve(struct vsd_guest *g);
 
 /* conn.c */
 

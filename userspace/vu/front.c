@@ -128,12 +128,12 @@ static int start_ring(struct vu_front *f, u32 i)
 {
 	u64 at = (u64)i * VU_FRONT_RING_BYTES;
 	u32 size = f->opts.ring_size;
-	int err = vu_drv_init(&f->drv[i], f->mem + at, size, f->features & VU_BIT(VU_F_EVENT_IDX));
+	int err = vu_drv_init(&f->drv[i], f->mem + at, size, f->opts.base, f->features & VU_BIT(VU_F_EVENT_IDX));
 
 	if (!err)
 		err = ring_state(f, VU_SET_VRING_NUM, i, size);
 	if (!err)
-		err = ring_state(f, VU_SET_VRING_BASE, i, 0);
+		err = ring_state(f, VU_SET_VRING_BASE, i, f->opts.base);
 	if (!err)
 		err = ring_address(f, i, 0);
 	if (!err)

@@ -22,6 +22,7 @@ enum {
  * @rings: 2 or 3
  * @ring_size: entries of each
  * @memory: bytes, a multiple of the page size
+ * @base: where the rings begin: of a driver that was at work before this session
  * @whole: memory is one region, as for a guest without a hole in its memory
  * @features: wanted, VU_BIT(); what the device does not offer is left out
  */
@@ -30,6 +31,7 @@ struct vu_front_opts {
 	u32 ring_size;
 	u64 memory;
 	u64 features;
+	u16 base;
 	bool whole;
 };
 
