@@ -3,8 +3,8 @@
  * event.c - the event queue, where the front-end leaves it to us
  *
  * There is one event: TRANSPORT_RESET, for a driver whose connections are gone though it did not end them. That is so
- * where its rings begin in the middle: it was at work before this session, and is a guest that was restored or migrated,
- * or its front-end is here again after this daemon was away.
+ * where its rings begin in the middle: it was at work before this session, and is a guest that was restored or
+ * migrated, or its front-end is here again after this daemon was away.
  */
 #include "daemon/guest.h"
 
