@@ -37,6 +37,12 @@
 
 enum {
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
+	/*
+	 * A stream's read has room for twice what the last one brought, but for so much at least: the buffers that stay
+	 * empty were taken for nothing.
+	 */
+	VSD_EXPECT_MIN = 8 << 10,
+	VSD_EXPECT_MAX = VSD_TURN_CHAINS * VSP_MAX_PAYLOAD,
 	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_HOLD_MS = 1,	   /* packets of a connection whose socket is full stay on the ring */
 	VSD_ROUNDS = 4,		   /* batches in each direction before other guests and events have their turn */
@@ -121,6 +127,7 @@ struct vsd_offer {
  * @batch_next: next connection with packets in the batch
  * @batched: it is in that chain
  * @wants_out: EPOLLOUT is asked for
+ * @expect: room that the next read of a stream is given
  * @last: the peer writes no more: what is in the socket is the last
  * @hup: the peer closed both directions
  * @eof: everything that the peer sent was read
@@ -150,6 +157,7 @@ struct vsd_conn {
 	int fd;
 	int say_fd;
 	u32 charged;
+	u32 expect;
 	u8 phase;
 	bool seqpacket;
 	bool silent;
