@@ -262,6 +262,59 @@ static void users(void)
 	}
 }
 
+/* Which ports may be connected to, one direction at a time: both sides of each edge. */
+static void lists_of_ports(void)
+{
+	static const struct {
+		u32 port;
+		bool to, from;
+	} ports[] = { { 0, false, true },
+		      { 22, true, true },
+		      { 23, false, true },
+		      { 999, false, true },
+		      { 1000, true, false },
+		      { 1499, true, false },
+		      { 1500, false, true },
+		      { 1501, true, true },
+		      { 1999, true, true },
+		      { 2000, false, true },
+		      { UINT32_MAX - 1, true, false } };
+	char keys[300];
+	struct vsp_hdr hdr;
+	u32 denied = 0;
+	int fd;
+
+	fix_prepare(&f);
+	snprintf(keys, sizeof(keys),
+		 "uds-path=%s,allow-to-guest=22+1000-1999+4294967294,deny-to-guest=1500,"
+		 "deny-from-guest=1000-1499+4294967294",
+		 f.uds);
+	begin(keys);
+	for (u32 i = 0; i < ARRAY_SIZE(ports); i++) {
+		fd = fix_dial(&f, ports[i].port);
+		if (ports[i].to) {
+			hdr = fix_expect(&f, VSP_OP_REQUEST);
+			CHECK(hdr.dst.port == ports[i].port);
+			fix_send(&f, fix_hdr(hdr.src.port, ports[i].port, VSP_OP_RST));
+		}
+		CHECK(fix_ok(fd) == 0);
+		close(fd);
+		fd = fix_listener(&f, ports[i].port);
+		if (ports[i].from) {
+			close(fix_open(&f, fd, ports[i].port, GUEST_PORT + i));
+			fix_expect(&f, VSP_OP_SHUTDOWN);
+			fix_send(&f, fix_hdr(ports[i].port, GUEST_PORT + i, VSP_OP_RST));
+		} else {
+			fix_send(&f, fix_hdr(ports[i].port, GUEST_PORT + i, VSP_OP_REQUEST));
+			fix_expect(&f, VSP_OP_RST);
+		}
+		close(fd);
+		denied += !ports[i].to + !ports[i].from;
+	}
+	fix_reject(&f, "denied", denied);
+	fix_end(&f);
+}
+
 /* A listener for host clients that somebody else bound. */
 static void handed_listener(void)
 {
@@ -299,6 +352,7 @@ const struct test sockets_tests[] = {
 	{ "sockets: connections have the guest's name", peer_names },
 	{ "sockets: modes and owners", modes_and_owners },
 	{ "sockets: programs of some users", users },
+	{ "sockets: lists of ports", lists_of_ports },
 	{ "sockets: a listener for clients handed in", handed_listener },
 	{ 0 },
 };
