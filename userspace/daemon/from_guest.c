@@ -160,12 +160,18 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 	b->packets++;
 }
 
+/* Behind AF_VSOCK all addresses are the host's that no other guest has: some guests expect it at one of them. */
+static bool to_host(struct vsd_guest *g, u32 cid)
+{
+	return cid == VSP_CID_HOST || (g->opts->forward_cid != VSP_CID_ANY && !vsd_sibling_find(g, cid));
+}
+
 static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 {
 	struct vsd_conn *s;
 
 	/* The guest sees what it sees where nobody listens. */
-	if (!vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
+	if (g->draining || !vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
 		g->counters.denied++;
 		vsd_guest_warn(g, "connection to %u:%u refused: not for this guest", hdr->dst.cid, hdr->dst.port);
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_NO_FLOW);
@@ -174,14 +180,15 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 	s = vsd_conn_new(g);
 	if (!s) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
-		vsd_guest_warn(g, "connection to %u:%u refused: %u connections are open; see --max-connections",
-			       hdr->dst.cid, hdr->dst.port, g->conns);
+		vsd_guest_warn(
+			g, "connection to %u:%u refused: %u connections are open; see --max-connections, --max-memory",
+			hdr->dst.cid, hdr->dst.port, g->conns);
 		return;
 	}
 	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
-	if (hdr->dst.cid == VSP_CID_HOST)
+	if (to_host(g, hdr->dst.cid))
 		vsd_host_dial(s);
 	else
 		vsd_sibling_dial(s);
@@ -204,7 +211,7 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_decode
 	vsd_dgram_interrupt(g);
 	c = vsock_mux_find(&g->mux, d);
 	s = c ? vsd_conn_of(c) : NULL;
-	if (!c && good && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
+	if (!c && good && !to_host(g, hdr->dst.cid) && !vsd_sibling_find(g, hdr->dst.cid)) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
 		return;
 	}

@@ -362,7 +362,9 @@ static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct 
 	/* The length of the first message is not known yet. */
 	c->need = type == VSP_TYPE_SEQPACKET ? 0 : 1;
 	c->txc = vsp_txc_init(VSP_WINDOW_MAX);
-	c->rxc = vsp_rxc_init(m->params.window);
+	if (!c->window)
+		c->window = m->params.window;
+	c->rxc = vsp_rxc_init(c->window);
 	hash(m, c);
 }
 
@@ -428,7 +430,7 @@ static void announce_room(struct vsock_mux *m, struct vsock_conn *c)
 	 * A window of another reader's may be larger, but is never open as a whole; and it may shrink by what was read,
 	 * so that there is no more room than before.
 	 */
-	own = own < m->params.window ? own : m->params.window;
+	own = own < c->window ? own : c->window;
 	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND))
 		return;
 	if (!vsp_rxc_update_due(&c->rxc, c->lowat, own) && !much_read(c, own))
