@@ -23,7 +23,7 @@ import traceback
 HOST, LOCAL, ANY = 2, 1, socket.VMADDR_CID_ANY
 ECHO, SINK, NOBODY, PORT = 7000, 7001, 7999, 5000
 LARGEST = 65536
-SO_MEMINFO, MEMINFO_DROPS = 55, 8
+SO_RCVBUFFORCE, SO_MEMINFO, MEMINFO_DROPS = 33, 55, 8
 LIBC = ctypes.CDLL(None, use_errno=True)
 PATTERN = bytes((at ^ (at >> 8) * 31) & 0xff for at in range(LARGEST))
 
@@ -274,7 +274,7 @@ def collect():
     """Receive such datagrams, in their order, until one says "end"; answer how many came, how many were dropped."""
     seed = int(sys.argv[2])
     s = sock(PORT, timeout=60)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(sys.argv[3]))
+    s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, int(sys.argv[3]))
     came, last = 0, -1
     while True:
         data, source = s.recvfrom(LARGEST)
