@@ -6,6 +6,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/opts.h"
+#include "daemon/sandbox.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -212,6 +213,8 @@ static int serve(struct vsd_config *c)
 
 	if (!err)
 		err = vu_mem_guard();
+	if (!err && c->sandbox)
+		err = vsd_sandbox();
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return EXIT_FAILURE;
