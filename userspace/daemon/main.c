@@ -34,7 +34,7 @@ static void fit_limits(struct vsd_config *c)
 
 	for (u32 i = 0; i < c->n; i++)
 		reserve += vsd_guest_listeners(c->guests[i]);
-	if (getrlimit(RLIMIT_NOFILE, &lim))
+	if (!c->n || getrlimit(RLIMIT_NOFILE, &lim))
 		return;
 	lim.rlim_cur = lim.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &lim);
