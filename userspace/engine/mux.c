@@ -266,15 +266,11 @@ void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_r
 		vsock_mux_owe(m, vsp_rst_for(hdr));
 }
 
-struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr)
+struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_decoded *d)
 {
-	return lookup(m, hdr->type, hdr->dst, hdr->src.port);
-}
-
-static void violate(struct vsock_mux *m, struct vsock_conn *c, enum vsp_reject why)
-{
-	m->rejects[why]++;
-	step(m, c, VSP_EV_VIOLATION);
+	if (d->why != VSP_OK && !vsp_ends_flow(d->why))
+		return NULL;
+	return lookup(m, d->hdr.type, d->hdr.dst, d->hdr.src.port);
 }
 
 static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
@@ -320,22 +316,27 @@ static enum vsp_reject judge_credit(struct vsock_conn *c, const struct vsp_hdr *
 	return vsp_rxc_admit(&c->rxc, hdr->len) ? VSP_OK : VSP_REJECT_CREDIT;
 }
 
-enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
+enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_decoded *d, u32 unread)
 {
-	enum vsp_reject why;
+	const struct vsp_hdr *hdr = &d->hdr;
+	enum vsp_reject why = d->why;
 	u32 acts;
 
 	if (!c) {
-		if (hdr->op == VSP_OP_REQUEST)
+		if (why == VSP_OK && hdr->op == VSP_OP_REQUEST)
 			return VSOCK_SPAWN;
 		/* A reset for what is gone already is how many a connection ends; nothing was refused. */
-		if (hdr->op != VSP_OP_RST)
-			vsock_mux_refuse(m, hdr, VSP_REJECT_NO_FLOW);
+		if (why != VSP_OK || hdr->op != VSP_OP_RST)
+			vsock_mux_refuse(m, hdr, why != VSP_OK ? why : VSP_REJECT_NO_FLOW);
 		return VSOCK_NOTHING;
 	}
-	why = judge_credit(c, hdr);
-	if (why != VSP_OK) {
-		violate(m, c, why);
+	if (why == VSP_OK)
+		why = judge_credit(c, hdr);
+	if (why != VSP_OK)
+		m->rejects[why]++;
+	/* For resets see vsp_ends_flow(). */
+	if (why != VSP_OK && hdr->op != VSP_OP_RST) {
+		step(m, c, VSP_EV_VIOLATION);
 		return VSOCK_NOTHING;
 	}
 	acts = step(m, c, event_of(c, hdr, unread));

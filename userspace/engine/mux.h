@@ -182,17 +182,17 @@ enum vsock_arrival {
 	VSOCK_SPAWN,   /* it asks for a connection: vsock_mux_spawn() or vsock_mux_refuse() */
 };
 
-/* The connection that a packet from the guest belongs to, or NULL. */
-struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr);
+/* The connection that a packet from the guest belongs to, or, if it was refused, that it ends; or NULL. */
+struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_decoded *d);
 
 /**
- * vsock_mux_arrive - deal with a packet that vsp_decode() accepted
+ * vsock_mux_arrive - deal with a packet
  * @c: vsock_mux_find() of it
  * @unread: bytes of this connection that were delivered and not consumed
  *
  * Only while vsp_budget_left(&m->budget): it might have to be answered.
  */
-enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread);
+enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_decoded *d, u32 unread);
 
 /* The newest @bytes of payload that were to be delivered stay on the guest's ring and will arrive again. */
 void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes);
