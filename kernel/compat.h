@@ -58,6 +58,13 @@ static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struc
 #define VST_ALLOW_CID_ARGS u32 cid
 #endif
 
+/* 6.8: eventfd_signal() adds one, always. */
+#ifdef VST_HAVE_EVENTFD_COUNT
+#define vst_eventfd_signal(ctx) eventfd_signal(ctx, 1)
+#else
+#define vst_eventfd_signal(ctx) eventfd_signal(ctx)
+#endif
+
 /* 7.x: vsock_enqueue_accept() counts the backlog itself. */
 #ifdef VST_HAVE_CORE_ACCEPTQ
 #define vst_acceptq_added(sk) \

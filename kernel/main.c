@@ -7,6 +7,7 @@
 #include <linux/module.h>
 
 #include "vst.h"
+#include "proto/ring.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -45,6 +46,7 @@ EXPORT_SYMBOL_GPL(vst_link_up);
 EXPORT_SYMBOL_GPL(vst_link_down);
 EXPORT_SYMBOL_GPL(vst_link_reset);
 EXPORT_SYMBOL_GPL(vst_link_set_cid);
+EXPORT_SYMBOL_GPL(vst_link_reject);
 EXPORT_SYMBOL_GPL(vst_link_next);
 EXPORT_SYMBOL_GPL(vst_link_waiting);
 EXPORT_SYMBOL_GPL(vst_pkt_done);
@@ -54,6 +56,8 @@ EXPORT_SYMBOL_GPL(vst_rx);
 EXPORT_SYMBOL_GPL(vst_stat_name);
 EXPORT_SYMBOL_GPL(vsp_reject_name);
 EXPORT_SYMBOL_GPL(vsp_types_for);
+EXPORT_SYMBOL_GPL(vsp_chain_begin);
+EXPORT_SYMBOL_GPL(vsp_chain_step);
 
 static int __init vst_common_init(void)
 {

@@ -162,7 +162,7 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 	u32 room = PAGE_SIZE << payload->order;
 	struct vst_seg *seg;
 
-	if (from == 0 && len > VST_COPY_MAX && len >= room / 2) {
+	if (payload->page && from == 0 && len > VST_COPY_MAX && len >= room / 2) {
 		seg = vst_seg_from_page(payload->page, payload->order, len, GFP_NOIO | __GFP_NOWARN);
 		payload->taken = seg;
 		vst_count(link, VST_STAT_RX_HANDED, 1);
@@ -170,7 +170,7 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 	}
 	seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
 	if (seg) {
-		memcpy(seg->data, page_address(payload->page) + from, len);
+		memcpy(seg->data, payload->data + from, len);
 		seg->len = len;
 		vst_count(link, VST_STAT_RX_COPIED, 1);
 	}
@@ -201,7 +201,7 @@ static void fail_delivery(struct vst_flow *flow, struct rx_result *res)
  */
 static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_payload *payload, struct rx_result *res)
 {
-	u32 done = payload->len <= VST_COPY_MAX ? fill_tail(flow, page_address(payload->page), payload->len) : 0;
+	u32 done = payload->len <= VST_COPY_MAX ? fill_tail(flow, payload->data, payload->len) : 0;
 	struct vst_seg *seg = NULL;
 
 	if (done < payload->len) {

@@ -363,8 +363,8 @@ static int connect_flow(struct vsock_sock *vsk)
 	if (!flow)
 		return -ENOMEM;
 	link = flow->side->route(vsk->remote_addr.svm_cid);
-	if (!link)
-		return -ENODEV;
+	if (IS_ERR(link))
+		return PTR_ERR(link);
 	key.local.cid = READ_ONCE(link->local_cid);
 	key.local.port = vsk->local_addr.svm_port;
 	key.remote.cid = vsk->remote_addr.svm_cid;

@@ -14,6 +14,7 @@
 #ifndef VST_H
 #define VST_H
 
+#include <linux/err.h>
 #include <linux/list.h>
 #include <linux/refcount.h>
 #include <linux/rhashtable.h>
@@ -211,7 +212,7 @@ struct vst_side {
 	struct rhashtable flows;
 	struct workqueue_struct *wq; /* accepts, and close timers; unloading waits for it */
 	atomic_t n_inboxes;	     /* listeners with requests waiting, of all links */
-	/* The link that leads to @remote_cid, with a reference, or NULL: no device there. Must not sleep. */
+	/* The link that leads to @remote_cid, with a reference, or what connect() answers. Must not sleep. */
 	struct vst_link *(*route)(u32 remote_cid);
 };
 
@@ -349,12 +350,14 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
 
 /**
  * struct vst_payload - payload in a receive buffer
- * @page: the buffer's page; the callee takes it over by setting @taken
+ * @data: where it lies
+ * @page: the pages that it begins, or NULL if they are not to be had; the callee takes them over by setting @taken
  * @order: of @page
  * @len: bytes of payload
  * @taken: out: the page belongs to a flow now
  */
 struct vst_payload {
+	const u8 *data;
 	struct page *page;
 	u32 order;
 	u32 len;
