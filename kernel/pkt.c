@@ -10,11 +10,6 @@
 
 #include "vst.h"
 
-enum {
-	SEG_ROOM_MIN =
-		1984, /* room of the smallest segment: a stream of tiny packets fills it before the next begins */
-};
-
 static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
 {
 	*order = get_order(len);
@@ -72,7 +67,7 @@ void vst_pkt_free(struct vst_pkt *pkt)
  */
 struct vst_seg *vst_seg_new(u32 len, gfp_t gfp)
 {
-	u32 room = len <= VST_COPY_MAX ? max_t(u32, len, SEG_ROOM_MIN) : 0;
+	u32 room = len <= VST_COPY_MAX ? max_t(u32, len, VST_SEG_MIN) : 0;
 	struct vst_seg *seg = kmalloc(struct_size(seg, room, room), gfp);
 
 	if (!seg)

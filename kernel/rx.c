@@ -156,7 +156,10 @@ static u32 fill_tail(struct vst_flow *flow, const u8 *data, u32 len)
 	return n;
 }
 
-/* A segment with @len bytes at @data, or with the receive buffer itself where that wastes less than half of it. */
+/*
+ * A segment with up to @len bytes of the payload, or with the receive buffer itself where that wastes less than half of
+ * it. Memory may be there in small pieces only.
+ */
 static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payload, u32 from, u32 len)
 {
 	u32 room = PAGE_SIZE << payload->order;
@@ -169,12 +172,39 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 		return seg;
 	}
 	seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	if (!seg && len > VST_SEG_MIN) {
+		len = VST_SEG_MIN;
+		seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	}
 	if (seg) {
 		memcpy(seg->data, payload->data + from, len);
 		seg->len = len;
 		vst_count(link, VST_STAT_RX_COPIED, 1);
 	}
 	return seg;
+}
+
+/* Segments with the rest of the payload. False without memory; *@segs holds some then. */
+static bool segs_for(struct vst_link *link, struct vst_payload *payload, u32 from, struct list_head *segs)
+{
+	struct vst_seg *seg;
+
+	while (from < payload->len) {
+		seg = seg_for(link, payload, from, payload->len - from);
+		if (!seg)
+			return false;
+		list_add_tail(&seg->node, segs);
+		from += seg->len;
+	}
+	return true;
+}
+
+static void free_segs(struct list_head *segs)
+{
+	struct vst_seg *seg, *next;
+
+	list_for_each_entry_safe(seg, next, segs, node)
+		vst_seg_free(seg);
 }
 
 /* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
@@ -202,30 +232,28 @@ static void fail_delivery(struct vst_flow *flow, struct rx_result *res)
 static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_payload *payload, struct rx_result *res)
 {
 	u32 done = payload->len <= VST_COPY_MAX ? fill_tail(flow, payload->data, payload->len) : 0;
-	struct vst_seg *seg = NULL;
+	bool got = true;
+	LIST_HEAD(segs);
 
 	if (done < payload->len) {
 		spin_unlock(&flow->lock);
-		seg = seg_for(link, payload, done, payload->len - done);
+		got = segs_for(link, payload, done, &segs);
 		spin_lock(&flow->lock);
-		if (!seg) {
-			fail_delivery(flow, res);
-			return;
-		}
 	}
-	if (flow->closing || !flow->sk) {
+	if (!got) {
+		fail_delivery(flow, res);
+	} else if (flow->closing || !flow->sk) {
 		discard(flow, payload->len - done, res);
-		if (seg) {
-			spin_unlock(&flow->lock);
-			vst_seg_free(seg);
-			spin_lock(&flow->lock);
-		}
-		return;
+	} else {
+		list_splice_tail_init(&segs, &flow->rx);
+		flow->readable += payload->len - done;
+		res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
 	}
-	if (seg)
-		list_add_tail(&seg->node, &flow->rx);
-	flow->readable += payload->len - done;
-	res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+	if (!list_empty(&segs)) {
+		spin_unlock(&flow->lock);
+		free_segs(&segs);
+		spin_lock(&flow->lock);
+	}
 }
 
 /* Everything that needs a socket, or the link, after the flow's lock was dropped. */

@@ -561,9 +561,9 @@ static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 
 	for (;;) {
 		pkt = vst_pkt_new(flow, *len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		if (pkt || *len <= VST_SMALL_PKT)
+		if (pkt || *len <= VST_PKT_MIN)
 			return pkt;
-		*len = max_t(u32, *len / 2, VST_SMALL_PKT);
+		*len = max_t(u32, *len / 2, VST_PKT_MIN);
 	}
 }
 
