@@ -35,6 +35,10 @@ MODULE_PARM_DESC(live_segs, "received pieces waiting for a reader now (read only
 module_param_cb(live_links, &live_ops, &vst_live_links, 0444);
 MODULE_PARM_DESC(live_links, "devices and guests that exist now (read only)");
 
+int vst_max_orphans = VST_ORPHANS_DEFAULT;
+module_param_named(max_orphans, vst_max_orphans, int, 0644);
+MODULE_PARM_DESC(max_orphans, "closed connections of a device or guest that may wait for its consent (default 1024)");
+
 EXPORT_SYMBOL_GPL(vst_sock_ops);
 EXPORT_SYMBOL_GPL(vst_sock_init);
 EXPORT_SYMBOL_GPL(vst_side_init);

@@ -35,6 +35,7 @@ enum {
 	VST_INBOX_MIN = 64,	     /* requests that may wait for a listener's lock, or its backlog if that is more */
 	VST_REQUESTS_MAX = 8192,     /* the same for all listeners of a link */
 	VST_REFUSE_RETRY_MS = 10,    /* until a refusal that found the reply budget spent is tried again */
+	VST_ORPHANS_DEFAULT = 1024,  /* closed connections of a link that the peer has yet to agree to */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
 	VST_SEG_MIN = 1984,	     /* room of the smallest segment: tiny packets fill it before the next begins */
@@ -145,6 +146,7 @@ enum vst_bit {
  * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
  * @close_armed: it is
  * @released: close() was called; the socket lives on for the peer's answer
+ * @orphan: it is counted in vst_link.n_orphans for that
  * @core_backlog_rcv: what the core had installed
  * @bell: the skb that stands for "look at @bits"
  *
@@ -184,6 +186,7 @@ struct vst_flow {
 	struct delayed_work close_timer;
 	bool close_armed;
 	bool released;
+	bool orphan;
 	int (*core_backlog_rcv)(struct sock *sk, struct sk_buff *skb);
 	struct sk_buff *bell;
 
@@ -239,9 +242,10 @@ enum vst_stat {
 	VST_STAT_RX_NO_BUFFER, /* receive buffers of the wanted size that could not be had */
 	VST_STAT_TX_PACKETS,
 	VST_STAT_TX_BYTES,
-	VST_STAT_REPLIES,     /* resets sent for packets without a connection */
-	VST_STAT_CONNECTIONS, /* connections begun, both directions */
-	VST_STAT_RESETS,      /* connections that ended with an error */
+	VST_STAT_REPLIES,	/* resets sent for packets without a connection */
+	VST_STAT_CONNECTIONS,	/* connections begun, both directions */
+	VST_STAT_RESETS,	/* connections that ended with an error */
+	VST_STAT_ORPHANS_RESET, /* connections that were closed while vst_max_orphans waited for the peer already */
 	NUM_VST_STATS,
 };
 
@@ -253,6 +257,7 @@ enum vst_stat {
  * @local_cid: our CID on it; changes with a transport reset only
  * @peer_cid: the only CID at its other end, or VSP_CID_ANY where the peer forwards for others
  * @types: VSP_TYPES() that were negotiated
+ * @n_orphans: connections that were closed here and not there; atomic
  *
  * @tx_lock: guards the driver's transmit ring and
  * @sched: flows with something to send
@@ -278,6 +283,7 @@ struct vst_link {
 	u32 local_cid;
 	u32 peer_cid;
 	u32 types;
+	atomic_t n_orphans;
 
 	spinlock_t tx_lock;
 	struct vsp_sched sched;
@@ -302,6 +308,7 @@ extern atomic_t vst_live_flows;
 extern atomic_t vst_live_pkts;
 extern atomic_t vst_live_segs;
 extern atomic_t vst_live_links;
+extern int vst_max_orphans;
 
 /* flow.c: birth, death and table */
 struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk);
