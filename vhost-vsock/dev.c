@@ -26,7 +26,10 @@ static const u64 offered = BIT_ULL(VSP_F_STREAM) | BIT_ULL(VSP_F_NO_IMPLIED_STRE
 static void free_link(struct vst_link *link)
 {
 	struct vh_dev *dev = vh_dev_of(link);
+	int i;
 
+	for (i = 0; i < NUM_VH_RINGS; i++)
+		vh_worker_free(&dev->rings[i].worker);
 	/* Somebody may be looking it up. */
 	kfree_rcu(dev, rcu);
 }
@@ -143,6 +146,7 @@ static int set_owner(struct vh_dev *dev)
 	if (!err)
 		return 0;
 	vh_worker_stop(&dev->rings[VH_TO_GUEST].worker);
+	vh_worker_free(&dev->rings[VH_TO_GUEST].worker);
 put_mm:
 	mmput(dev->mm);
 	dev->mm = NULL;
@@ -253,10 +257,6 @@ static int set_num(struct vh_ring *r, u32 num)
 
 static int set_addr(struct vh_ring *r, const struct vhost_vring_addr *a)
 {
-	struct vh_ring probe = {
-		.size = r->size, .desc = a->desc_user_addr, .avail = a->avail_user_addr, .used = a->used_user_addr
-	};
-
 	if (a->flags & ~BIT(VHOST_VRING_F_LOG))
 		return -EOPNOTSUPP;
 	if (a->desc_user_addr > ULONG_MAX || a->avail_user_addr > ULONG_MAX || a->used_user_addr > ULONG_MAX)
@@ -264,11 +264,11 @@ static int set_addr(struct vh_ring *r, const struct vhost_vring_addr *a)
 	if (a->avail_user_addr % VRING_AVAIL_ALIGN_SIZE || a->used_user_addr % VRING_USED_ALIGN_SIZE ||
 	    a->log_guest_addr % VRING_USED_ALIGN_SIZE)
 		return -EINVAL;
-	if (r->running && !vh_ring_accessible(&probe))
+	if (r->running && !vh_ring_accessible(r->size, a->desc_user_addr, a->avail_user_addr, a->used_user_addr))
 		return -EINVAL;
-	r->desc = probe.desc;
-	r->avail = probe.avail;
-	r->used = probe.used;
+	r->desc = a->desc_user_addr;
+	r->avail = a->avail_user_addr;
+	r->used = a->used_user_addr;
 	r->log_addr = a->log_guest_addr;
 	r->log_used = a->flags & BIT(VHOST_VRING_F_LOG);
 	return 0;

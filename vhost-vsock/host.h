@@ -240,7 +240,7 @@ bool vh_log_fits(const struct vh_mem *mem, u64 log_base);
 bool vh_log_write(u64 log_base, u64 gpa, u64 len);
 
 /* ring.c: with the ring's lock held and the owner's memory in use. What fails is why the ring has to be broken. */
-bool vh_ring_accessible(const struct vh_ring *r);
+bool vh_ring_accessible(u32 size, u64 desc, u64 avail, u64 used);
 bool vh_ring_start(struct vh_ring *r);
 void vh_ring_stop(struct vh_ring *r);
 enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c, bool *empty);
@@ -261,6 +261,7 @@ static inline bool vh_ring_live(const struct vh_ring *r)
 /* worker.c */
 int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev));
 void vh_worker_stop(struct vh_worker *w);
+void vh_worker_free(struct vh_worker *w);
 void vh_worker_wake(struct vh_worker *w);
 int vh_kick_begin(struct vh_kick *k, struct file *file, struct vh_worker *worker);
 struct file *vh_kick_end(struct vh_kick *k);

@@ -47,11 +47,11 @@ static bool range_ok(u64 addr, u32 bytes)
 	return addr <= ULONG_MAX && access_ok((void __user *)(unsigned long)addr, bytes);
 }
 
-/* May the owner's memory hold the ring where it says? */
-bool vh_ring_accessible(const struct vh_ring *r)
+/* May the owner's memory hold a ring of @size there? */
+bool vh_ring_accessible(u32 size, u64 desc, u64 avail, u64 used)
 {
-	return range_ok(r->desc, vsp_desc_bytes(r->size)) && range_ok(r->avail, vsp_avail_bytes(r->size)) &&
-	       range_ok(r->used, vsp_used_bytes(r->size));
+	return range_ok(desc, vsp_desc_bytes(size)) && range_ok(avail, vsp_avail_bytes(size)) &&
+	       range_ok(used, vsp_used_bytes(size));
 }
 
 /* Take up the ring where its indices say. False: its memory is not there. */

@@ -32,6 +32,12 @@ void vh_break(struct vh_dev *dev, struct vh_ring *r, enum vsp_reject why)
 	reset_link(dev);
 }
 
+static bool can_start(const struct vh_ring *r)
+{
+	return r->mem && r->size && vh_ring_accessible(r->size, r->desc, r->avail, r->used) &&
+	       (!r->log_data || vh_log_fits(r->mem, r->log_base));
+}
+
 static int check_rings(struct vh_dev *dev)
 {
 	int i, err = 0;
@@ -40,8 +46,7 @@ static int check_rings(struct vh_dev *dev)
 		struct vh_ring *r = &dev->rings[i];
 
 		mutex_lock(&r->lock);
-		if (!r->mem || !r->size || !vh_ring_accessible(r) || (r->log_data && !vh_log_fits(r->mem, r->log_base)))
-			err = -EFAULT;
+		err = can_start(r) ? 0 : -EFAULT;
 		mutex_unlock(&r->lock);
 	}
 	return err;
@@ -106,7 +111,6 @@ static int start_rings(struct vh_dev *dev)
 /* VHOST_VSOCK_SET_RUNNING 1. The device's lock is held, by its owner. */
 int vh_start(struct vh_dev *dev)
 {
-	bool fresh;
 	int i, err;
 
 	lockdep_assert_held(&dev->lock);
@@ -115,16 +119,16 @@ int vh_start(struct vh_dev *dev)
 	err = check_rings(dev);
 	if (err)
 		return err;
-	fresh = is_fresh(dev);
-	if (fresh)
+	if (is_fresh(dev)) {
 		forget_guest(dev);
+		/* Before the rings: what comes first must not find the link down. */
+		vst_link_up(&dev->link);
+	}
 	err = start_rings(dev);
 	if (err)
 		return err;
 	dev->running = true;
 	WRITE_ONCE(dev->reachable, true);
-	if (fresh)
-		vst_link_up(&dev->link);
 	for (i = 0; i < NUM_VH_RINGS; i++)
 		vh_worker_wake(&dev->rings[i].worker);
 	return 0;

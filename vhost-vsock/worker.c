@@ -44,7 +44,7 @@ static int run(void *data)
  * @dev: the device
  * @turn: what it does when it is woken
  *
- * Return: 0 or an error. Until then, and after vh_worker_stop(), waking it is harmless.
+ * Return: 0 or an error. Waking it before is harmless.
  */
 int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev))
 {
@@ -68,18 +68,21 @@ int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct
 	return 0;
 }
 
-/* The thread ends. Waking it stays harmless: who does so sees either the thread, or none. */
+/* The thread ends. Waking it stays harmless until vh_worker_free(). */
 void vh_worker_stop(struct vh_worker *w)
 {
-	struct task_struct *task = w->task;
-
-	if (!task)
+	if (!w->task)
 		return;
-	send_sig(SIGKILL, task, 1);
-	kthread_stop(task);
-	WRITE_ONCE(w->task, NULL);
-	synchronize_rcu();
-	put_task_struct(task);
+	send_sig(SIGKILL, w->task, 1);
+	kthread_stop(w->task);
+}
+
+/* Nobody wakes it any more. */
+void vh_worker_free(struct vh_worker *w)
+{
+	if (w->task)
+		put_task_struct(w->task);
+	w->task = NULL;
 }
 
 /* There may be something to do. From any context. */
@@ -89,12 +92,10 @@ void vh_worker_wake(struct vh_worker *w)
 
 	if (test_and_set_bit(0, &w->pending))
 		return;
-	rcu_read_lock();
 	/* Pairs with vh_worker_start(). */
 	task = smp_load_acquire(&w->task);
 	if (task)
 		wake_up_process(task);
-	rcu_read_unlock();
 }
 
 /* ---- kicks ---- */
