@@ -184,9 +184,11 @@ u32 host_port(int fd)
 struct flow open_by_guest(struct guest *g, int listener, u32 port, u32 guest_port)
 {
 	struct flow f = { .host_port = port, .guest_port = guest_port };
+	struct vsp_hdr hdr;
 
 	guest_send(g, guest_hdr(g, &f, VSP_OP_REQUEST));
-	guest_expect(g, &f, VSP_OP_RESPONSE);
+	hdr = guest_expect(g, &f, VSP_OP_RESPONSE);
+	CHECK(hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 0);
 	CHECK(host_wait(listener, POLLIN, WAIT_MS));
 	f.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	CHECK(f.fd >= 0);

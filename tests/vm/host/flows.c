@@ -4,10 +4,11 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <string.h>
-#include <sys/eventfd.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <linux/vhost.h>
 
 enum {
 	PORT = 5000,
@@ -64,6 +65,34 @@ static void refusals(void)
 	CHECK(host_connect(CID, 50) == -EHOSTUNREACH);
 	guest_end(&g);
 	CHECK(host_connect(CID, 50) == -ENODEV);
+}
+
+/* Streams are there if nothing was negotiated; they are not if they could have been and were not. */
+static void features(void)
+{
+	struct flow f = { .host_port = PORT, .guest_port = 50 };
+	int l = host_listen(PORT, 8);
+	u64 offered = 0;
+
+	guest_begin(&g, CID, 128, 3776, 0);
+	CHECK(!ioctl(g.peer.f.device, VHOST_GET_FEATURES, &offered));
+	CHECK(offered & VU_BIT(VSP_F_STREAM) && offered & VU_BIT(VSP_F_NO_IMPLIED_STREAM));
+	f = open_by_guest(&g, l, PORT, 50);
+	flow_to_host(&g, &f, 1000, 100, PEER_TWO);
+	flow_finish(&g, &f);
+	guest_end(&g);
+
+	guest_begin(&g, CID, 128, 3776, VU_BIT(VSP_F_NO_IMPLIED_STREAM));
+	guest_send(&g, guest_hdr(&g, &f, VSP_OP_REQUEST));
+	guest_expect(&g, &f, VSP_OP_RST);
+	CHECK(counter(CID, "rejects/type") == 1);
+	CHECK(host_connect(CID, 50) == -ENETUNREACH);
+	guest_end(&g);
+
+	guest_begin(&g, CID, 128, 3776, VU_BIT(VSP_F_NO_IMPLIED_STREAM) | VU_BIT(VSP_F_STREAM));
+	f = open_by_host(&g, 50);
+	flow_finish(&g, &f);
+	guest_end(&g);
 }
 
 /* Every shape of chain, packets of every size class. */
@@ -201,13 +230,55 @@ static void interrupts(void)
 	guest_end(&g);
 }
 
+#define INJECT "/sys/kernel/debug/fail_page_alloc/"
+
+static void inject(const char *name, const char *value)
+{
+	char path[96];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s%s", INJECT, name);
+	file = fopen(path, "w");
+	CHECK(file && fputs(value, file) >= 0 && !fclose(file));
+}
+
+static void stop_injecting(void)
+{
+	inject("probability", "0");
+}
+
+/* The kernel has single pages only, as after weeks of use: slower, but nothing ends. */
+static void small_pieces(void)
+{
+	int l = host_listen(PORT, 8);
+	struct flow f;
+
+	if (access(INJECT "probability", W_OK))
+		exit(SKIPPED);
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	f = open_by_guest(&g, l, PORT, 50);
+	atexit(stop_injecting);
+	inject("verbose", "0");
+	inject("ignore-gfp-wait", "N");
+	inject("min-order", "1");
+	inject("times", "-1");
+	inject("probability", "100");
+	flow_to_host(&g, &f, STREAM, 65536, PEER_TWO);
+	flow_to_guest(&g, &f, STREAM, 1 << 20);
+	stop_injecting();
+	flow_finish(&g, &f);
+	guest_end(&g);
+}
+
 const struct test flow_tests[] = {
 	{ "a connection that the guest opens", opened_by_guest },
 	{ "a connection that the host opens", opened_by_host },
+	{ "which types of socket there are", features },
 	{ "nobody there: ENODEV, EHOSTUNREACH, ECONNRESET, and a reset for the guest", refusals },
 	{ "chains of every shape, packets of every size", chains },
 	{ "3 MiB each way with buffers and rings from the smallest to the largest", streams },
 	{ "70,000 packets each way: indices wrap", many_packets },
+	{ "3 MiB each way while the kernel has no large blocks", small_pieces },
 	{ "half-close: the host reads the end and goes on writing", half_close },
 	{ "a writer stops at the guest's window", window },
 	{ "one interrupt for a batch", interrupts },

@@ -25,7 +25,8 @@
 #define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
 
 enum {
-	WAIT_MS = 20000,
+	WAIT_MS = 60000,
+	SKIPPED = 77,	/* exit status: this kernel cannot do it */
 	QUIET_MS = 300, /* nothing came for so long: nothing will */
 	CID = 42,
 	WINDOW = 256 << 10,
@@ -37,7 +38,7 @@ struct test {
 	void (*run)(void);
 };
 
-extern const struct test flow_tests[], life_tests[], hostile_tests[], log_tests[], random_tests[];
+extern const struct test flow_tests[], life_tests[], hostile_tests[], fault_tests[], log_tests[], random_tests[];
 
 /* @peer drives the rings; @buf is a payload. */
 struct guest {

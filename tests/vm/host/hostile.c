@@ -458,6 +458,55 @@ static void forged(void)
 	guest_end(&g);
 }
 
+static void set_max_orphans(u32 n)
+{
+	FILE *file = fopen("/sys/module/vst_common/parameters/max_orphans", "w");
+
+	CHECK(file && fprintf(file, "%u", n) > 0 && !fclose(file));
+}
+
+static void default_orphans(void)
+{
+	set_max_orphans(1024);
+}
+
+/* A guest that never agrees to a close: so many connections wait for that, others are reset; in the end all go. */
+static void orphans(void)
+{
+	const u32 most = 64, extra = 40;
+	int l = host_listen(PORT, 8);
+	u32 shutdowns = 0, resets = 0;
+	struct vsp_hdr hdr;
+
+	atexit(default_orphans);
+	set_max_orphans(most);
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	for (u32 i = 0; i < most + extra; i++) {
+		struct flow f = { .host_port = PORT, .guest_port = 1000 + i };
+		int fd;
+
+		guest_send(&g, guest_hdr(&g, &f, VSP_OP_REQUEST));
+		CHECK(host_wait(l, POLLIN, WAIT_MS));
+		fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
+		CHECK(fd >= 0);
+		close(fd);
+		while (peer_recv(&g.peer, &hdr, g.buf, 0)) {
+			shutdowns += hdr.op == VSP_OP_SHUTDOWN;
+			resets += hdr.op == VSP_OP_RST;
+		}
+		CHECK(live("flows") <= (long)most + 1);
+	}
+	CHECK(counter(CID, "orphans_reset") >= extra / 2);
+	/* After a while each of the others is reset as well. */
+	while (resets < most + extra) {
+		CHECK(peer_recv(&g.peer, &hdr, g.buf, WAIT_MS));
+		shutdowns += hdr.op == VSP_OP_SHUTDOWN;
+		resets += hdr.op == VSP_OP_RST;
+	}
+	CHECK(shutdowns + counter(CID, "orphans_reset") == most + extra);
+	guest_end(&g);
+}
+
 const struct test hostile_tests[] = {
 	{ "200,000 credit requests without a buffer for the answer: one answer, no memory", credit_requests },
 	{ "packets without a connection: 256 answers wait, the rest stays in the ring", unknown_flood },
@@ -468,5 +517,6 @@ const struct test hostile_tests[] = {
 	{ "receive buffers that are none", bad_buffers },
 	{ "memory that is unmapped under the device", unmapped },
 	{ "a guest cannot speak for another", forged },
+	{ "closed connections that a guest does not agree to: some wait, the others are reset", orphans },
 	{ NULL, NULL },
 };

@@ -3,7 +3,7 @@
  * Devices opened, configured and closed in random order with random arguments, over memory that holds rings or
  * nonsense, while the host connects to them. Nothing is expected but that the kernel survives and forgets it all.
  *
- * VHOST_SEED repeats a run.
+ * VHOST_SEED repeats a run, VHOST_ROUNDS makes it shorter or longer.
  */
 #include "host.h"
 
@@ -246,7 +246,7 @@ static void make_ready(int dev)
 
 static void random_order(void)
 {
-	const char *given = getenv("VHOST_SEED");
+	const char *given = getenv("VHOST_SEED"), *rounds = getenv("VHOST_ROUNDS");
 	unsigned int first = given ? (unsigned int)strtoul(given, NULL, 0) : (unsigned int)now_ms();
 	int listener = host_listen(50, 100);
 
@@ -257,7 +257,7 @@ static void random_order(void)
 		events[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	for (u32 i = 0; i < SOCKETS; i++)
 		sockets[i] = -1;
-	for (u32 round = 0; round < ROUNDS; round++) {
+	for (u32 round = 0; round < (rounds ? (u32)atoi(rounds) : ROUNDS); round++) {
 		int fd;
 
 		seed = first + round;
