@@ -136,6 +136,56 @@ static void closed(void)
 	}
 }
 
+/* The guest's memory as @n regions, the last first, without number @hole; an errno, negative. */
+static int share_in_pieces(u32 n, u32 hole, u64 overlap)
+{
+	struct vhost_memory *t = calloc(1, sizeof(*t) + n * sizeof(t->regions[0]));
+	u64 size = g.peer.f.opts.memory / n & ~4095ull;
+	int err;
+
+	CHECK(t);
+	for (u32 i = n; i-- > 0;) {
+		u64 at = i * size;
+
+		if (i == hole)
+			continue;
+		t->regions[t->nregions++] = (struct vhost_memory_region){
+			.guest_phys_addr = vu_front_gpa(at),
+			.memory_size = i + 1 < n ? size + overlap : g.peer.f.opts.memory - at,
+			.userspace_addr = (u64)(uintptr_t)(g.peer.f.mem + at),
+		};
+	}
+	err = ioctl(g.peer.f.device, VHOST_SET_MEM_TABLE, t) ? -errno : 0;
+	free(t);
+	return err;
+}
+
+/* Chains go from one region into the next; 509 of them are taken, overlaps are not, and a hole is found. */
+static void regions(void)
+{
+	const u32 most = 509, none = ~0u;
+	int l = host_listen(PORT, 8);
+	struct flow f;
+
+	guest_begin(&g, CID, 128, 65000, FEATURES);
+	f = open_by_guest(&g, l, PORT, 50);
+	CHECK(share_in_pieces(most + 1, none, 0) == -E2BIG);
+	CHECK(share_in_pieces(most, none, 4096) == -EFAULT);
+	flow_to_host(&g, &f, 300000, 65536, PEER_FRAGS);
+	CHECK(!share_in_pieces(most, none, 0));
+	flow_to_host(&g, &f, 2000000, 65536, PEER_INDIRECT);
+	flow_to_guest(&g, &f, 2000000, 65536);
+	/* In the middle of the receive buffers. */
+	CHECK(!share_in_pieces(8, 1, 0));
+	while (send(f.fd, g.buf, sizeof(g.buf), MSG_NOSIGNAL) > 0)
+		;
+	if (errno == EAGAIN)
+		CHECK(host_error(f.fd) == ECONNRESET);
+	counter_reaches(CID, "rejects/memory", 1);
+	close(f.fd);
+	guest_end(&g);
+}
+
 /* Another CID: connections of the old one end, the new one is reachable, the old one is free. */
 static void renamed(void)
 {
@@ -226,6 +276,7 @@ const struct test life_tests[] = {
 	{ "a request for an address in use replaces its connection", replaced },
 	{ "the device closes under load: ECONNRESET for all, at once", closed },
 	{ "a guest gets another CID", renamed },
+	{ "memory of 509 regions; overlaps and holes", regions },
 	{ "16 guests at once, all busy, beside one that is hostile", crowd },
 	{ NULL, NULL },
 };
