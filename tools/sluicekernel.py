@@ -195,8 +195,12 @@ class Apt:
 def locked():
     """One run at a time; held until the process ends or the result is closed."""
     directory = cache_dir()
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = open(directory / "lock", "w", encoding="ascii")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / "lock", "w", encoding="ascii")
+    except OSError as error:
+        raise Failure(f"cannot write to the cache {directory}: {error.strerror}; name another place with XDG_CACHE_HOME"
+                      ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -375,5 +379,5 @@ def main():
     args = parser.parse_args()
     try:
         args.run(args)
-    except Failure as failure:
+    except (Failure, OSError) as failure:
         sys.exit(f"tools/kernel: {failure}")

@@ -146,6 +146,21 @@ void fix_abandon(struct fix *f)
 	remove_dir(f->dir);
 }
 
+void fix_refused(const char *const *args, const char *names)
+{
+	char text[512] = "";
+	struct fix f;
+	int status;
+	FILE *log;
+
+	fix_spawn(&f, fix_program(), args);
+	CHECK(waitpid(f.pid, &status, 0) == f.pid && WIFEXITED(status) && WEXITSTATUS(status) != 0);
+	log = fopen(f.log, "r");
+	CHECK(log && fread(text, 1, sizeof(text) - 1, log) > 0 && strstr(text, names));
+	fclose(log);
+	remove_dir(f.dir);
+}
+
 int fix_client(struct fix *f)
 {
 	int fd = unix_connect(f->uds);

@@ -58,6 +58,9 @@ void fix_end(struct fix *f);
 /* The end of what fix_spawn() began, whatever becomes of the daemon. */
 void fix_abandon(struct fix *f);
 
+/* A daemon with these options does not start, and says why with the word @names. */
+void fix_refused(const char *const *args, const char *names);
+
 /* A connected host client; and one that listens for the guest. */
 int fix_client(struct fix *f);
 int fix_listener(struct fix *f, u32 port);

@@ -321,6 +321,51 @@ static void pause_keeps_connections(void)
 	fix_end(&f);
 }
 
+/* Data, a half-close and a reset alike: the whole window, and the bytes that were read. */
+static void every_packet_states_credit(void)
+{
+	enum { WINDOW = 1 << 18 }; /* of a vsockd that was told nothing else */
+	struct vsp_hdr hdr = fix_hdr(1000, 50, VSP_OP_REQUEST);
+	struct fix f;
+	char buf[8];
+	int l, fd;
+
+	begin(&f, &l);
+	fix_send(&f, hdr);
+	hdr = fix_expect(&f, VSP_OP_RESPONSE);
+	CHECK(hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 0);
+	fd = accept(l, NULL, NULL);
+	send_text(&f, 1000, 50, "seven b");
+	CHECK(fix_read(fd, buf, 7) == 7);
+	fix_write(fd, "x", 1);
+	hdr = fix_expect(&f, VSP_OP_RW);
+	CHECK(hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 7);
+	send_text(&f, 1000, 50, "8");
+	CHECK(fix_read(fd, buf, 1) == 1);
+	shutdown(fd, SHUT_WR);
+	hdr = fix_expect(&f, VSP_OP_SHUTDOWN);
+	CHECK(hdr.flags == VSP_SHUTDOWN_SEND && hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 8);
+	hdr = shutdown_hdr(1000, 50, VSP_SHUTDOWN_BOTH);
+	fix_send(&f, hdr);
+	hdr = fix_expect(&f, VSP_OP_RST);
+	CHECK(hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 8);
+	close(fd);
+	close(l);
+	fix_end(&f);
+}
+
+/* virtio 1.4 5.10.4: 0, 1, 2, the highest and what needs more than 32 bits belong to nobody. */
+static void reserved_cids_are_refused(void)
+{
+	static const char *const reserved[] = { "0", "1", "2", "4294967295", "4294967296", "-1", "guest", "" };
+
+	for (u32 i = 0; i < ARRAY_SIZE(reserved); i++) {
+		const char *args[] = { "--guest-cid", reserved[i], NULL };
+
+		fix_refused(args, "guest-cid");
+	}
+}
+
 static void reboot_ends_connections(void)
 {
 	struct fix f;
@@ -349,5 +394,7 @@ const struct test life_tests[] = {
 	{ "life: the front-end leaves and comes back", front_end_comes_back },
 	{ "life: a pause keeps connections", pause_keeps_connections },
 	{ "life: a reboot ends them", reboot_ends_connections },
+	{ "life: every packet states credit", every_packet_states_credit },
+	{ "life: reserved CIDs are refused", reserved_cids_are_refused },
 	{ 0 },
 };

@@ -357,7 +357,41 @@ static void not_negotiated(void)
 	fix_end(&f);
 }
 
+/* virtio 1.4 5.10.3: what each set of features means for streams and for messages. */
+static void features_decide_the_types(void)
+{
+	enum { STREAM = VU_BIT(VSP_F_STREAM), SEQ = VU_BIT(VSP_F_SEQPACKET), NO = VU_BIT(VSP_F_NO_IMPLIED_STREAM) };
+	static const struct {
+		u64 features;
+		bool stream, seq;
+	} cases[] = {
+		{ 0, true, false },
+		{ STREAM, true, false },
+		{ SEQ, true, true },
+		{ STREAM | SEQ, true, true },
+		{ SEQ | NO, false, true },
+		{ STREAM | NO, true, false },
+		{ STREAM | SEQ | NO, true, true },
+	};
+
+	for (u32 i = 0; i < ARRAY_SIZE(cases); i++) {
+		static struct fix f;
+
+		begin(&f, NULL, FEATURES | cases[i].features);
+		/* All that was asked for is offered. */
+		CHECK((f.peer.f.features & (STREAM | SEQ | NO)) == cases[i].features);
+		fix_listener(&f, 1001);
+		seq_listener(&f, "1002");
+		fix_send(&f, fix_hdr(1001, GUEST_PORT, VSP_OP_REQUEST));
+		fix_expect(&f, cases[i].stream ? VSP_OP_RESPONSE : VSP_OP_RST);
+		fix_send(&f, seq_hdr(1002, GUEST_PORT, VSP_OP_REQUEST));
+		fix_expect(&f, cases[i].seq ? VSP_OP_RESPONSE : VSP_OP_RST);
+		fix_end(&f);
+	}
+}
+
 const struct test seqpacket_tests[] = {
+	{ "seqpacket: features decide the types", features_decide_the_types },
 	{ "seqpacket: boundaries to the guest", boundaries_to_guest },
 	{ "seqpacket: boundaries from the guest", boundaries_from_guest },
 	{ "seqpacket: a slow reader", slow_reader },

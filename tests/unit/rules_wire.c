@@ -186,8 +186,8 @@ static void ops_that_exist(const void *arg)
 	struct vsp_hdr h = sample_hdr();
 
 	(void)arg;
-	for (u16 op = 0; op < ARRAY_SIZE(stream_has); op++) {
-		h.op = op;
+	for (unsigned int op = 0; op < ARRAY_SIZE(stream_has); op++) {
+		h.op = (u16)op;
 		h.type = VSP_TYPE_STREAM;
 		CHECK_EQ(judge(h), stream_has[op] ? VSP_OK : VSP_REJECT_OP);
 		h.type = VSP_TYPE_SEQPACKET;

@@ -119,7 +119,8 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	}
 	if (vsd_log_enabled(VSD_TRACE))
 		g->mux.trace = trace_step;
-	vu_dev_init(&g->dev, VU_BIT(VSP_F_SEQPACKET), opts->guest_cid, opts->queue_size);
+	vu_dev_init(&g->dev, VU_BIT(VSP_F_STREAM) | VU_BIT(VSP_F_SEQPACKET) | VU_BIT(VSP_F_NO_IMPLIED_STREAM),
+		    opts->guest_cid, opts->queue_size);
 	err = listen_all(g);
 	if (err)
 		goto no_sockets;
