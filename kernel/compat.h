@@ -65,6 +65,13 @@ static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struc
 #define vst_eventfd_signal(ctx) eventfd_signal(ctx)
 #endif
 
+/* 6.16: sends from device memory, which are not ours. */
+#ifdef VST_HAVE_DEVMEM
+#define vst_zerocopy_realloc(sk, size, uarg) msg_zerocopy_realloc(sk, size, uarg, false)
+#else
+#define vst_zerocopy_realloc(sk, size, uarg) msg_zerocopy_realloc(sk, size, uarg)
+#endif
+
 /* 7.x: vsock_enqueue_accept() counts the backlog itself. */
 #ifdef VST_HAVE_CORE_ACCEPTQ
 #define vst_acceptq_added(sk) \

@@ -53,6 +53,12 @@ static void close_timeout(struct work_struct *work)
 
 	/* The reference that arming the timer took keeps @sk, and through it @flow, alive; its end may unload us. */
 	lock_sock(sk);
+	/* Payload that a slow reader keeps from going out is not lost to a close; but it is not kept for ever. */
+	if (flow->close_armed && READ_ONCE(flow->held) && flow->close_waits++ < VST_CLOSE_HELD_MAX) {
+		queue_delayed_work(flow->side->wq, &flow->close_timer, msecs_to_jiffies(VST_CLOSE_TIMEOUT_MS));
+		release_sock(sk);
+		return;
+	}
 	if (flow->close_armed) {
 		flow->close_armed = false;
 		vst_step(flow, VSP_EV_TIMEOUT);
@@ -83,9 +89,11 @@ struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
 	flow->side = side;
 	INIT_LIST_HEAD(&flow->on_link);
 	INIT_LIST_HEAD(&flow->rx);
+	vst_records_init(&flow->records);
 	INIT_LIST_HEAD(&flow->tx);
 	INIT_DELAYED_WORK(&flow->close_timer, close_timeout);
 	spin_lock_init(&flow->lock);
+	vst_tx_init(flow);
 	flow->state = VSP_CLOSED;
 	flow->txc = vsp_txc_init(vsp_window_clamp(vsk->buffer_size));
 	flow->rxc = vsp_rxc_init(vsp_window_clamp(vsk->buffer_size));
@@ -109,6 +117,7 @@ void vst_flow_put(struct vst_flow *flow)
 	if (!refcount_dec_and_test(&flow->ref))
 		return;
 	vst_flow_purge_rx(flow);
+	vst_records_free(&flow->records);
 	kfree_skb(flow->bell);
 	if (flow->link)
 		vst_link_put(flow->link);
@@ -208,13 +217,16 @@ struct sock *vst_flow_sock(struct vst_flow *flow)
 void vst_flow_purge_rx(struct vst_flow *flow)
 {
 	struct vst_seg *seg, *next;
+	struct vst_records records;
 	LIST_HEAD(segs);
 
 	spin_lock(&flow->lock);
 	list_splice_init(&flow->rx, &segs);
 	vsp_rxc_consume(&flow->rxc, flow->readable);
 	flow->readable = 0;
+	vst_records_move(&records, &flow->records);
 	spin_unlock(&flow->lock);
+	vst_records_free(&records);
 	list_for_each_entry_safe(seg, next, &segs, node)
 		vst_seg_free(seg);
 }

@@ -8,11 +8,17 @@
 #include "trace.h"
 
 static const char *const stat_names[] = {
-	[VST_STAT_RX_PACKETS] = "rx_packets",	    [VST_STAT_RX_BYTES] = "rx_bytes",
-	[VST_STAT_RX_COPIED] = "rx_copied",	    [VST_STAT_RX_HANDED] = "rx_handed",
-	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer",   [VST_STAT_TX_PACKETS] = "tx_packets",
-	[VST_STAT_TX_BYTES] = "tx_bytes",	    [VST_STAT_REPLIES] = "replies",
-	[VST_STAT_CONNECTIONS] = "connections",	    [VST_STAT_RESETS] = "resets",
+	[VST_STAT_RX_PACKETS] = "rx_packets",
+	[VST_STAT_RX_BYTES] = "rx_bytes",
+	[VST_STAT_RX_COPIED] = "rx_copied",
+	[VST_STAT_RX_HANDED] = "rx_handed",
+	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer",
+	[VST_STAT_TX_PACKETS] = "tx_packets",
+	[VST_STAT_TX_BYTES] = "tx_bytes",
+	[VST_STAT_TX_HELD] = "tx_held",
+	[VST_STAT_REPLIES] = "replies",
+	[VST_STAT_CONNECTIONS] = "connections",
+	[VST_STAT_RESETS] = "resets",
 	[VST_STAT_ORPHANS_RESET] = "orphans_reset",
 };
 static_assert(ARRAY_SIZE(stat_names) == NUM_VST_STATS);

@@ -22,17 +22,20 @@ static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
  * vst_pkt_new - room for a packet's payload
  * @gfp: for the packet and its pages
  * @flow: a reference is taken
- * @len: 1 .. VSP_MAX_PAYLOAD bytes
+ * @len: 0 .. VSP_MAX_PAYLOAD bytes
+ * @cap: at least @len: how many must fit, if they follow the header
  *
  * Return: a packet whose @data, or @page, is to be filled; NULL without memory (a smaller @len may succeed).
  */
-struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
+struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp)
 {
 	bool small = len <= VST_SMALL_PKT;
-	struct vst_pkt *pkt = kmalloc(struct_size(pkt, data, small ? len : 0), gfp);
+	struct vst_pkt *pkt = kmalloc(struct_size(pkt, data, small ? cap : 0), gfp);
 
 	if (!pkt)
 		return NULL;
+	pkt->zc = NULL;
+	pkt->cap = small ? cap : 0;
 	pkt->page = NULL;
 	if (!small) {
 		pkt->page = payload_pages(len, &pkt->order, gfp);
@@ -42,6 +45,7 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
 		}
 	}
 	vst_flow_get(flow);
+	atomic_inc(&flow->n_pkts);
 	pkt->flow = flow;
 	pkt->len = len;
 	pkt->flags = 0;
@@ -49,10 +53,65 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp)
 	return pkt;
 }
 
+/**
+ * vst_pkt_new_zc - a packet for payload that stays where it is
+ * @flow: a reference is taken
+ * @uarg: a reference is taken
+ *
+ * Return: a packet without pieces yet, or NULL. May sleep.
+ */
+struct vst_pkt *vst_pkt_new_zc(struct vst_flow *flow, struct ubuf_info *uarg)
+{
+	struct vst_zc *zc = kmalloc(sizeof(*zc), GFP_KERNEL_ACCOUNT);
+	struct vst_pkt *pkt = zc ? vst_pkt_new(flow, 0, 0, GFP_KERNEL_ACCOUNT) : NULL;
+
+	if (!pkt) {
+		kfree(zc);
+		return NULL;
+	}
+	net_zcopy_get(uarg);
+	zc->uarg = uarg;
+	zc->n = 0;
+	pkt->zc = zc;
+	return pkt;
+}
+
+/* The user may have the pages back, and hears of it. This may end the user's socket. */
+static void free_zc(struct vst_zc *zc)
+{
+	u32 i;
+
+	for (i = 0; i < zc->n; i++)
+		put_page(zc->frags[i].bv_page);
+	net_zcopy_put(zc->uarg);
+	kfree(zc);
+}
+
+/* A packet less. A writer that waits for it is woken when half of them are gone. */
+static void unstuff(struct vst_flow *flow)
+{
+	struct sock *sk = NULL;
+
+	atomic_dec(&flow->n_pkts);
+	/* Pairs with vst_tx_stuffed(), which sets the flag before it counts. */
+	smp_mb__after_atomic();
+	if (!READ_ONCE(flow->stuffed) || atomic_read(&flow->n_pkts) > vst_tx_pkts_max(flow) / 2)
+		return;
+	WRITE_ONCE(flow->stuffed, false);
+	sk = vst_flow_sock(flow);
+	if (!sk)
+		return;
+	sk->sk_write_space(sk);
+	sock_put(sk);
+}
+
 void vst_pkt_free(struct vst_pkt *pkt)
 {
+	if (pkt->zc)
+		free_zc(pkt->zc);
 	if (pkt->page)
 		__free_pages(pkt->page, pkt->order);
+	unstuff(pkt->flow);
 	vst_flow_put(pkt->flow);
 	atomic_dec(&vst_live_pkts);
 	kfree(pkt);

@@ -15,9 +15,10 @@ struct rx_result {
 	bool wake_reader;
 	bool wake_writer;
 	bool send_credit;
-	bool ended; /* the flow is over from this packet on */
-	bool reset; /* and the peer has to be told */
-	bool bell;  /* the socket has to be told */
+	bool unheld; /* payload that waited may go */
+	bool ended;  /* the flow is over from this packet on */
+	bool reset;  /* and the peer has to be told */
+	bool bell;   /* the socket has to be told */
 	enum vsp_reject why;
 };
 
@@ -53,10 +54,22 @@ static bool take_credit(struct vst_flow *flow, const struct vsp_hdr *hdr, struct
 		return false;
 	case VSP_CREDIT_GREW:
 		res->wake_writer = true;
-		return true;
+		break;
 	default:
-		return true;
+		break;
 	}
+	if (vsp_meter_acked(&flow->meter, flow->txc.peer_fwd_cnt)) {
+		flow->asked = false;
+		flow->meter_tries = 0;
+		res->unheld = flow->held;
+	}
+	return true;
+}
+
+/* The end of what the peer sends, in the middle of a message: it will never be whole. */
+static bool cuts_message(const struct vst_flow *flow)
+{
+	return flow->open && (flow->hints & VSP_SHUTDOWN_SEND) && flow->arriving.len;
 }
 
 /* Fold the packet and what the ledgers say of it into an event. */
@@ -77,9 +90,16 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 		return VSP_EV_DATA;
 	case VSP_OP_SHUTDOWN:
 		flow->hints |= hdr->flags & VSP_SHUTDOWN_BOTH;
-		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) != 0);
+		if (cuts_message(flow)) {
+			res->why = VSP_REJECT_STATE;
+			return VSP_EV_VIOLATION;
+		}
+		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) || flow->records.count);
 	case VSP_OP_RST:
 		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));
+	case VSP_OP_CREDIT_REQUEST:
+		vsp_rxc_ask(&flow->rxc);
+		return VSP_EV_CREDIT_REQUEST;
 	default:
 		return vsp_event_of(hdr->op);
 	}
@@ -215,9 +235,9 @@ static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
 }
 
 /* Without memory the connection ends: a stream with a hole in it is worse. */
-static void fail_delivery(struct vst_flow *flow, struct rx_result *res)
+static void fail_delivery(struct vst_flow *flow, enum vsp_reject why, struct rx_result *res)
 {
-	res->why = VSP_REJECT_NO_MEMORY;
+	res->why = why;
 	res->ended = true;
 	res->reset = true;
 	res->bell = true;
@@ -241,7 +261,7 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		spin_lock(&flow->lock);
 	}
 	if (!got) {
-		fail_delivery(flow, res);
+		fail_delivery(flow, VSP_REJECT_NO_MEMORY, res);
 	} else if (flow->closing || !flow->sk) {
 		discard(flow, payload->len - done, res);
 	} else {
@@ -253,6 +273,28 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		spin_unlock(&flow->lock);
 		free_segs(&segs);
 		spin_lock(&flow->lock);
+	}
+}
+
+/* A packet of a seqpacket flow was delivered: does it end a message? The flow's lock is held; room was reserved. */
+static void end_record(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
+{
+	struct vst_record rec = { .eor = hdr->flags & VSP_SEQ_EOR };
+
+	res->wake_reader = false;
+	if (res->ended || flow->closing)
+		return;
+	switch (vsp_record_add(&flow->arriving, hdr->len, hdr->flags, &rec.len)) {
+	case VSP_RECORD_END:
+		vst_records_push(&flow->records, rec);
+		res->wake_reader = true;
+		break;
+	case VSP_RECORD_FULL:
+		fail_delivery(flow, VSP_REJECT_RECORDS, res);
+		break;
+	case VSP_RECORD_PART:
+		res->send_credit |= vsp_rxc_update_due(&flow->rxc, vst_lowat(flow, 1), flow->txc.peer_buf_alloc);
+		break;
 	}
 }
 
@@ -268,6 +310,8 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 		vst_flow_forget(flow);
 	} else if (res->send_credit) {
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	} else if (res->unheld) {
+		vst_send_ctl(flow, 0, 0);
 	}
 	if (!res->bell && !res->wake_reader && !res->wake_writer)
 		return;
@@ -287,8 +331,10 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct vsp_decoded *d,
 		    struct vst_payload *payload)
 {
+	bool seqpacket = flow->key.type == VSP_TYPE_SEQPACKET;
 	struct rx_result res = { 0 };
 	struct vsp_verdict v;
+	bool reserved = !seqpacket || d->hdr.op != VSP_OP_RW || vst_records_reserve(&flow->records);
 
 	spin_lock(&flow->lock);
 	if (flow->over) {
@@ -297,8 +343,12 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	}
 	v = judge(flow, &d->hdr, d->why, &res);
 	payload->len = d->hdr.len;
-	if ((v.acts & VSP_ACT_DELIVER) && payload->len)
+	if ((v.acts & VSP_ACT_DELIVER) && !reserved)
+		fail_delivery(flow, VSP_REJECT_NO_MEMORY, &res);
+	else if ((v.acts & VSP_ACT_DELIVER) && payload->len)
 		deliver(link, flow, payload, &res);
+	if ((v.acts & VSP_ACT_DELIVER) && seqpacket)
+		end_record(flow, &d->hdr, &res);
 	if (v.acts & VSP_ACT_DISCARD)
 		discard(flow, payload->len, &res);
 	spin_unlock(&flow->lock);
@@ -357,6 +407,8 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 
 	vst_count(link, VST_STAT_RX_PACKETS, 1);
 	vst_count(link, VST_STAT_RX_BYTES, have > VSP_HDR_LEN ? have - VSP_HDR_LEN : 0);
+	if (have >= VSP_HDR_LEN)
+		vst_tap(wire, payload->data, payload->data ? min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)) : 0);
 	if (d.why == VSP_OK || harms_flow(d.why))
 		flow = vst_flow_find(link->side, &key);
 	if (flow) {

@@ -35,6 +35,17 @@ static u32 readable(struct vst_flow *flow)
 	return n;
 }
 
+/* Is there anything that recv() could return? Of a seqpacket flow, only whole messages. */
+static bool has_unread(struct vst_flow *flow)
+{
+	bool any;
+
+	spin_lock(&flow->lock);
+	any = flow->key.type == VSP_TYPE_SEQPACKET ? flow->records.count : flow->readable;
+	spin_unlock(&flow->lock);
+	return any;
+}
+
 /* ---- the state ---- */
 
 static void start_close_timer(struct vst_flow *flow, struct sock *sk)
@@ -104,6 +115,8 @@ static void put_orphan(struct vst_flow *flow)
  */
 static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from, enum vsp_err err)
 {
+	bool unread = has_unread(flow);
+
 	if (err != VSP_ERR_NONE)
 		vst_count(flow->link, VST_STAT_RESETS, 1);
 	if (from == VSP_CONNECTING) {
@@ -111,14 +124,19 @@ static void hang_up(struct vst_flow *flow, struct sock *sk, enum vsp_state from,
 	} else {
 		sock_set_flag(sk, SOCK_DONE);
 		WRITE_ONCE(vsock_sk(sk)->peer_shutdown, SHUTDOWN_MASK);
-		if (err == VSP_ERR_NONE && !readable(flow))
+		if (err == VSP_ERR_NONE && !unread)
 			sk->sk_state = TCP_CLOSING;
 		sk->sk_state_change(sk);
 	}
-	if (err != VSP_ERR_NONE) {
-		sk->sk_err = errno_of[err];
-		sk_error_report(sk);
+	if (err == VSP_ERR_NONE)
+		return;
+	/* The core drops a message that it has taken if the socket has an error by then. */
+	if (unread && flow->key.type == VSP_TYPE_SEQPACKET) {
+		flow->late_err = errno_of[err];
+		return;
 	}
+	sk->sk_err = errno_of[err];
+	sk_error_report(sk);
 }
 
 static void forget(struct vst_flow *flow, struct sock *sk)
@@ -201,7 +219,7 @@ static void answer_bell(struct vst_flow *flow)
 	hints = flow->hints;
 	spin_unlock(&flow->lock);
 	if (test_and_clear_bit(VST_BIT_SHUTDOWN, &flow->bits))
-		step_unless_closed(flow, vsp_event_of_shutdown(hints, readable(flow) != 0));
+		step_unless_closed(flow, vsp_event_of_shutdown(hints, has_unread(flow)));
 	if (test_and_clear_bit(VST_BIT_VIOLATION, &flow->bits))
 		step_unless_closed(flow, VSP_EV_VIOLATION);
 	if (test_and_clear_bit(VST_BIT_RST, &flow->bits))
@@ -285,8 +303,10 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 	flow->over = true;
 	flow->sk = NULL;
 	spin_unlock(&flow->lock);
-	if (flow->link)
+	if (flow->link) {
 		vst_tx_end(flow, flow->state != VSP_CLOSED);
+		vst_tx_quiet(flow);
+	}
 	vst_flow_forget(flow);
 	/* In this order: vst_ring_bell() looks at trans under the lock that purge_bell() takes. */
 	WRITE_ONCE(vsock_sk(sk)->trans, NULL);
@@ -475,17 +495,40 @@ static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *dr
 	flow->rx_busy = false;
 	*missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
-	*drained = bytes && flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc);
-	return vsp_rxc_update_due(&flow->rxc, lowat, flow->txc.peer_buf_alloc);
+	*drained = flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc) && !flow->records.count;
+	return vsp_rxc_update_due(&flow->rxc, vst_lowat(flow, lowat), flow->txc.peer_buf_alloc);
+}
+
+/* The reader took @bytes, or a whole message of as many, off the queue. What follows from that. */
+static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool message)
+{
+	bool due, drained, missed;
+	struct vst_seg *seg, *next;
+	LIST_HEAD(segs);
+
+	spin_lock(&flow->lock);
+	if (message) {
+		vst_records_pop(&flow->records);
+		if (!bytes)
+			vsp_record_empty_read(&flow->arriving);
+	}
+	due = finish_read(flow, bytes, READ_ONCE(sk->sk_rcvlowat), &drained, &missed);
+	take_segs(flow, &segs);
+	spin_unlock(&flow->lock);
+	list_for_each_entry_safe(seg, next, &segs, node)
+		vst_seg_free(seg);
+	if (due && flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	if (missed)
+		sk->sk_data_ready(sk);
+	if (drained && (bytes || message) && flow->state == VSP_ESTABLISHED)
+		vst_step(flow, VSP_EV_DRAINED);
 }
 
 static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
 {
 	struct vst_flow *flow = flow_of(vsk);
-	struct sock *sk = sk_vsock(vsk);
-	bool due, drained, missed, peek = flags & MSG_PEEK;
-	struct vst_seg *seg, *next;
-	LIST_HEAD(segs);
+	bool peek = flags & MSG_PEEK;
 	size_t done;
 	u32 avail;
 
@@ -495,19 +538,74 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 	spin_unlock(&flow->lock);
 	len = min_t(size_t, len, avail);
 	done = len ? copy_segs(flow, msg, len, peek) : 0;
-	spin_lock(&flow->lock);
-	due = finish_read(flow, peek ? 0 : done, READ_ONCE(sk->sk_rcvlowat), &drained, &missed);
-	take_segs(flow, &segs);
-	spin_unlock(&flow->lock);
-	list_for_each_entry_safe(seg, next, &segs, node)
-		vst_seg_free(seg);
-	if (due && flow->state == VSP_ESTABLISHED)
-		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
-	if (missed)
-		sk->sk_data_ready(sk);
-	if (drained && flow->state == VSP_ESTABLISHED)
-		vst_step(flow, VSP_EV_DRAINED);
+	end_read(flow, sk_vsock(vsk), peek ? 0 : done, false);
 	return done || !len ? done : -EFAULT;
+}
+
+/* Pass over @len bytes that the user's buffer had no room for. */
+static void skip_segs(struct vst_flow *flow, size_t len)
+{
+	struct vst_seg *seg;
+
+	list_for_each_entry(seg, &flow->rx, node) {
+		size_t n = min_t(size_t, READ_ONCE(seg->len) - seg->off, len);
+
+		seg->off += n;
+		len -= n;
+		if (!len)
+			break;
+	}
+}
+
+/* One message, at most: what does not fit is dropped. As in-tree, one that faults is dropped too. */
+static ssize_t vst_sock_seqpacket_dequeue(struct vsock_sock *vsk, struct msghdr *msg, int flags)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	bool peek = flags & MSG_PEEK;
+	struct vst_record rec;
+	size_t want, done;
+
+	spin_lock(&flow->lock);
+	if (!flow->records.count) {
+		spin_unlock(&flow->lock);
+		return 0;
+	}
+	flow->rx_busy = true;
+	rec = vst_records_first(&flow->records);
+	spin_unlock(&flow->lock);
+	want = min_t(size_t, rec.len, msg_data_left(msg));
+	done = want ? copy_segs(flow, msg, want, peek) : 0;
+	if (!peek)
+		skip_segs(flow, rec.len - done);
+	end_read(flow, sk_vsock(vsk), peek ? 0 : rec.len, !peek);
+	if (rec.eor)
+		msg->msg_flags |= MSG_EOR;
+	if (done < want)
+		return -EFAULT;
+	return rec.len;
+}
+
+/*
+ * The core takes "no message" with an error for the end of file. It asks for the error only behind a message, so one
+ * of length 0 that vst_sock_seqpacket_dequeue() then does not find stands for it.
+ */
+static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	struct sock *sk = sk_vsock(vsk);
+	u32 count;
+
+	spin_lock(&flow->lock);
+	count = flow->records.count;
+	spin_unlock(&flow->lock);
+	if (count)
+		return count;
+	if (flow->late_err) {
+		sk->sk_err = flow->late_err;
+		flow->late_err = 0;
+		sk_error_report(sk);
+	}
+	return sk->sk_err != 0;
 }
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
@@ -580,13 +678,34 @@ static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor
 
 /* ---- sending ---- */
 
+/* A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. */
+static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
+{
+	struct vst_flow *flow = flow_of(vsk);
+	s64 space;
+
+	spin_lock(&flow->lock);
+	space = vsp_txc_space(&flow->txc);
+	if (flow->need > vsp_txc_window(&flow->txc))
+		space = max_t(s64, space, 1);
+	else if (flow->need > space || (flow->need && vst_tx_stuffed(flow)))
+		space = 0;
+	spin_unlock(&flow->lock);
+	return space;
+}
+
 /* Room for up to @len bytes; less where memory is short. *@len is what it holds. */
 static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 {
+	u32 room = 0;
 	struct vst_pkt *pkt;
 
+	/* Where one waits already, more small writes are to be expected. */
+	if (flow->key.type == VSP_TYPE_STREAM && *len < VST_TAIL_ROOM && !list_empty_careful(&flow->tx))
+		room = VST_TAIL_ROOM;
+
 	for (;;) {
-		pkt = vst_pkt_new(flow, *len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		pkt = vst_pkt_new(flow, *len, max(*len, room), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (pkt || *len <= VST_PKT_MIN)
 			return pkt;
 		*len = max_t(u32, *len / 2, VST_PKT_MIN);
@@ -600,60 +719,220 @@ static void untake(struct vst_flow *flow, u32 bytes)
 	spin_unlock(&flow->lock);
 }
 
-/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
-static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left)
+static void *payload_of(struct vst_pkt *pkt)
+{
+	return pkt->page ? page_address(pkt->page) : pkt->data;
+}
+
+/* A send by MSG_ZEROCOPY: who is told when the device has used it, and whether the pages or a copy are sent. */
+struct zc_send {
+	struct ubuf_info *uarg;
+	bool pins;
+};
+
+/*
+ * Pin up to @want bytes of what @msg has left. All or nothing: a page that cannot be had is ENOMEM, for zero-copy
+ * senders as in-tree.
+ */
+static int pin_payload(struct vst_pkt *pkt, struct msghdr *msg, u32 want)
+{
+	struct vst_zc *zc = pkt->zc;
+	struct page *pages[VST_ZC_FRAGS];
+	size_t start;
+	ssize_t got;
+	u32 i;
+
+	pkt->len = 0;
+	while (pkt->len < want && zc->n < VST_ZC_FRAGS) {
+		got = iov_iter_get_pages2(&msg->msg_iter, pages, want - pkt->len, VST_ZC_FRAGS - zc->n, &start);
+		if (got <= 0)
+			return -ENOMEM;
+		pkt->len += got;
+		for (i = 0; got; i++, start = 0) {
+			u32 n = min_t(size_t, got, PAGE_SIZE - start);
+
+			zc->frags[zc->n++] = (struct bio_vec){ .bv_page = pages[i], .bv_len = n, .bv_offset = start };
+			got -= n;
+		}
+	}
+	return 0;
+}
+
+/* A packet with up to @want bytes of what @msg has left; fewer where memory is short or the user's memory ends. */
+static struct vst_pkt *pkt_from(struct vst_flow *flow, struct msghdr *msg, u32 want, const struct zc_send *zc)
 {
 	struct vst_pkt *pkt;
-	u32 granted, len;
-	size_t got;
+	int err = 0;
+
+	if (zc->pins) {
+		pkt = vst_pkt_new_zc(flow, zc->uarg);
+		err = pkt ? pin_payload(pkt, msg, want) : -ENOMEM;
+	} else {
+		pkt = pkt_for(flow, &want);
+		if (!pkt)
+			return ERR_PTR(-ENOMEM);
+		pkt->len = copy_from_iter(payload_of(pkt), want, &msg->msg_iter);
+		if (!pkt->len)
+			err = -EFAULT;
+	}
+	if (!err)
+		return pkt;
+	if (pkt)
+		vst_pkt_free(pkt);
+	return ERR_PTR(err);
+}
+
+/*
+ * As in-tree, one notification for what is sent without waiting. What goes in parts, for want of credit, is copied, and
+ * the user is told so.
+ */
+static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struct msghdr *msg, size_t len)
+{
+	struct sock *sk = flow->sk;
+
+	*zc = (struct zc_send){ 0 };
+	if (!(msg->msg_flags & MSG_ZEROCOPY) || !(msg->msg_ubuf || sock_flag(sk, SOCK_ZEROCOPY)))
+		return 0;
+	zc->pins = flow->link->zerocopy;
+	if (flow->key.type == VSP_TYPE_STREAM)
+		zc->pins &= len <= vst_sock_stream_has_space(vsock_sk(sk));
+	if (msg->msg_ubuf) {
+		zc->uarg = msg->msg_ubuf;
+		net_zcopy_get(zc->uarg);
+		return 0;
+	}
+	zc->uarg = vst_zerocopy_realloc(sk, len, NULL);
+	if (!zc->uarg)
+		return -ENOBUFS;
+	if (!zc->pins)
+		uarg_to_msgzc(zc->uarg)->zerocopy = 0;
+	return 0;
+}
+
+/* The packets have references of their own. @sent: something was sent. */
+static void end_zerocopy(const struct zc_send *zc, const struct msghdr *msg, bool sent)
+{
+	if (!zc->uarg)
+		return;
+	if (sent || zc->uarg == msg->msg_ubuf)
+		net_zcopy_put(zc->uarg);
+	else
+		net_zcopy_put_abort(zc->uarg, true);
+}
+
+static void send_staged(struct vst_flow *flow, struct list_head *pkts, const struct zc_send *zc)
+{
+	/* Before the packets: the ring keeps room for their pieces. Under tx_lock it is seen with the first of them. */
+	if (zc->pins)
+		WRITE_ONCE(flow->link->zc_seen, true);
+	vst_send_pkts(flow, pkts);
+}
+
+/* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
+static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, const struct zc_send *zc)
+{
+	struct vst_pkt *pkt;
+	LIST_HEAD(pkts);
+	u32 granted, got;
 
 	spin_lock(&flow->lock);
 	granted = vsp_txc_take(&flow->txc, min_t(size_t, left, VSP_MAX_PAYLOAD));
 	spin_unlock(&flow->lock);
 	if (!granted)
 		return 0;
-	len = granted;
-	pkt = pkt_for(flow, &len);
-	if (!pkt) {
+	pkt = pkt_from(flow, msg, granted, zc);
+	if (IS_ERR(pkt)) {
 		untake(flow, granted);
-		return -ENOMEM;
+		return PTR_ERR(pkt);
 	}
-	got = copy_from_iter(pkt->page ? page_address(pkt->page) : (void *)pkt->data, len, &msg->msg_iter);
+	/* Once it is sent, it is not ours to look at. */
+	got = pkt->len;
 	if (got < granted)
 		untake(flow, granted - got);
-	if (!got) {
-		vst_pkt_free(pkt);
-		return -EFAULT;
-	}
-	pkt->len = got;
-	vst_send_pkt(flow, pkt);
+	list_add(&pkt->node, &pkts);
+	send_staged(flow, &pkts, zc);
 	return got;
 }
 
 static ssize_t vst_sock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
 	struct vst_flow *flow = flow_of(vsk);
+	struct zc_send zc;
 	size_t done = 0;
-	ssize_t n;
+	ssize_t n = begin_zerocopy(&zc, flow, msg, len);
 
+	if (n)
+		return n;
 	while (done < len) {
-		n = send_one(flow, msg, len - done);
+		n = send_one(flow, msg, len - done, &zc);
 		if (n <= 0)
-			return done ? done : n;
+			break;
 		done += n;
 	}
-	return done;
+	end_zerocopy(&zc, msg, done);
+	return done ? done : n;
 }
 
-static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
+/* Cut a message into packets and fill them. On failure nothing is left of it. */
+static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, struct list_head *pkts,
+			 const struct zc_send *zc)
+{
+	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
+	struct vst_pkt *pkt;
+
+	while (frag.left) {
+		pkt = pkt_from(flow, msg, min_t(u32, frag.left, VSP_MAX_PAYLOAD), zc);
+		if (IS_ERR(pkt))
+			return PTR_ERR(pkt);
+		list_add_tail(&pkt->node, pkts);
+		pkt->flags = vsp_frag_next(&frag, pkt->len).flags;
+	}
+	return 0;
+}
+
+/* With credit for all of it. */
+static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
+{
+	struct zc_send zc;
+	LIST_HEAD(pkts);
+	int err = begin_zerocopy(&zc, flow, msg, len);
+
+	if (err)
+		return err;
+	err = stage_message(flow, msg, len, &pkts, &zc);
+	if (err)
+		vst_pkts_free(&pkts);
+	else
+		send_staged(flow, &pkts, &zc);
+	end_zerocopy(&zc, msg, !err);
+	return err;
+}
+
+/*
+ * A message is sent whole or not at all: the core would glue the next one to what went out of a message that a
+ * timeout or a signal cut short. Without credit for all of it, 0 and a @need make the core wait, or return EAGAIN.
+ */
+static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
 	struct vst_flow *flow = flow_of(vsk);
-	s64 space;
+	int err = 0;
 
 	spin_lock(&flow->lock);
-	space = vsp_txc_space(&flow->txc);
+	if (len > vsp_txc_window(&flow->txc))
+		err = -EMSGSIZE;
+	else if (len > vsp_txc_space(&flow->txc) || vst_tx_stuffed(flow))
+		flow->need = len;
+	else
+		flow->need = 0;
+	if (!err && !flow->need)
+		vsp_txc_take(&flow->txc, len);
 	spin_unlock(&flow->lock);
-	return space;
+	if (err || flow->need)
+		return err;
+	err = send_message(flow, msg, len);
+	if (err)
+		untake(flow, len);
+	return err ? err : len;
 }
 
 #ifdef VST_HAVE_UNSENT_BYTES
@@ -677,6 +956,14 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 }
 #endif
 
+#ifdef VST_HAVE_ZEROCOPY
+/* Where the ring has no room for packets of many pieces their payload is copied, and the user is told. */
+static bool vst_sock_msgzerocopy_allow(void)
+{
+	return true;
+}
+#endif
+
 /* ---- notifications and settings ---- */
 
 static bool vst_sock_stream_is_active(struct vsock_sock *vsk)
@@ -696,7 +983,9 @@ static bool vst_sock_dgram_allow(VST_ALLOW_ARGS)
 
 static int vst_sock_notify_poll_in(struct vsock_sock *vsk, size_t target, bool *ready)
 {
-	*ready = readable(flow_of(vsk)) >= target;
+	struct vst_flow *flow = flow_of(vsk);
+
+	*ready = sk_vsock(vsk)->sk_type == SOCK_SEQPACKET ? has_unread(flow) : readable(flow) >= target;
 	return 0;
 }
 
@@ -717,6 +1006,23 @@ static int vst_sock_notify_recv(struct vsock_sock *vsk, size_t target, struct vs
 static int vst_sock_notify_recv_post_dequeue(struct vsock_sock *vsk, size_t target, ssize_t copied, bool data_read,
 					     struct vsock_transport_recv_notify_data *data)
 {
+	return 0;
+}
+
+/* A new send: what an earlier one needed no longer matters. */
+static int vst_sock_notify_send_init(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
+{
+	flow_of(vsk)->need = 0;
+	return 0;
+}
+
+/* A writer that may need more in one piece than there is asks for it; the answer comes again with everything read. */
+static int vst_sock_notify_send_pre_block(struct vsock_sock *vsk, struct vsock_transport_send_notify_data *data)
+{
+	struct vst_flow *flow = flow_of(vsk);
+
+	if (flow->key.type == VSP_TYPE_SEQPACKET && flow->state == VSP_ESTABLISHED)
+		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
 	return 0;
 }
 
@@ -762,8 +1068,8 @@ static int vst_sock_set_rcvlowat(struct vsock_sock *vsk, int val)
 }
 
 /*
- * A transport copies these and adds .module, .init and .get_local_cid. Operations of datagram and seqpacket sockets are
- * absent: the core calls them only for types that the transport allows.
+ * A transport copies these and adds .module, .init, .get_local_cid and .seqpacket_allow. Operations of datagram
+ * sockets are absent: the core calls them only for types that the transport allows.
  */
 const struct vsock_transport vst_sock_ops = {
 	.destruct = vst_sock_destruct,
@@ -782,20 +1088,27 @@ const struct vsock_transport vst_sock_ops = {
 	.stream_is_active = vst_sock_stream_is_active,
 	.stream_allow = vst_sock_stream_allow,
 
+	.seqpacket_dequeue = vst_sock_seqpacket_dequeue,
+	.seqpacket_enqueue = vst_sock_seqpacket_enqueue,
+	.seqpacket_has_data = vst_sock_seqpacket_has_data,
+
 	.notify_poll_in = vst_sock_notify_poll_in,
 	.notify_poll_out = vst_sock_notify_poll_out,
 	.notify_recv_init = vst_sock_notify_recv,
 	.notify_recv_pre_block = vst_sock_notify_recv,
 	.notify_recv_pre_dequeue = vst_sock_notify_recv,
 	.notify_recv_post_dequeue = vst_sock_notify_recv_post_dequeue,
-	.notify_send_init = vst_sock_notify_send,
-	.notify_send_pre_block = vst_sock_notify_send,
+	.notify_send_init = vst_sock_notify_send_init,
+	.notify_send_pre_block = vst_sock_notify_send_pre_block,
 	.notify_send_pre_enqueue = vst_sock_notify_send,
 	.notify_send_post_enqueue = vst_sock_notify_send_post_enqueue,
 	.notify_buffer_size = vst_sock_notify_buffer_size,
 	.VST_OP_SET_RCVLOWAT = vst_sock_set_rcvlowat,
 #ifdef VST_HAVE_UNSENT_BYTES
 	.unsent_bytes = vst_sock_unsent_bytes,
+#endif
+#ifdef VST_HAVE_ZEROCOPY
+	.msgzerocopy_allow = vst_sock_msgzerocopy_allow,
 #endif
 #ifdef VST_HAVE_READ_SKB
 	.read_skb = vst_sock_read_skb,

@@ -8,9 +8,107 @@
  */
 #include "vst.h"
 
-static bool has_work(const struct vst_flow *flow)
+/* Packets of the message that is next; a stream has none. */
+static u32 next_packets(const struct vst_flow *flow)
 {
-	return flow->ctl || !list_empty(&flow->tx);
+	const struct vst_pkt *pkt;
+	u32 n = 0;
+
+	list_for_each_entry(pkt, &flow->tx, node) {
+		n++;
+		if (flow->key.type == VSP_TYPE_STREAM || (pkt->flags & VSP_SEQ_EOM))
+			break;
+	}
+	return n;
+}
+
+static void start_meter_timer(struct vst_flow *flow, u32 tries)
+{
+	u32 ms = VST_METER_RETRY_MS << min_t(u32, tries, VST_METER_DOUBLINGS);
+
+	vst_flow_get(flow);
+	if (!queue_delayed_work(flow->side->wq, &flow->meter_timer, msecs_to_jiffies(ms)))
+		vst_flow_put(flow);
+}
+
+/*
+ * Must payload wait until the peer has read more packets? Not in the middle of a message, which nobody can read. A
+ * stock peer says by itself what it has read only when its window runs low, so it is asked.
+ */
+static bool is_held(struct vst_flow *flow)
+{
+	u32 packets = next_packets(flow), tries;
+	bool held, ask;
+
+	spin_lock(&flow->lock);
+	held = !flow->midway && !vsp_meter_fits(&flow->meter, packets, flow->txc.peer_buf_alloc);
+	ask = !flow->asked && (held || vsp_meter_ask(&flow->meter, flow->txc.peer_buf_alloc));
+	if (held && !flow->held)
+		vst_count(flow->link, VST_STAT_TX_HELD, 1);
+	flow->held = held;
+	flow->asked |= ask;
+	tries = flow->meter_tries;
+	spin_unlock(&flow->lock);
+	if (ask)
+		flow->ctl |= VST_CTL_CREDIT_REQUEST;
+	if (held)
+		start_meter_timer(flow, tries);
+	return held;
+}
+
+/* Is there anything that may go out now? The end waits behind the payload. */
+static bool has_work(struct vst_flow *flow)
+{
+	u32 behind = list_empty(&flow->tx) ? 0 : VST_CTL_SHUTDOWN;
+
+	if (behind && !is_held(flow))
+		return true;
+	return flow->ctl & ~behind;
+}
+
+/* The peer's answer to the last question changed nothing, or it has none. */
+static void meter_timeout(struct work_struct *work)
+{
+	struct vst_flow *flow = container_of(work, struct vst_flow, meter_timer.work);
+	bool held;
+
+	spin_lock(&flow->lock);
+	held = flow->held && !flow->over;
+	if (held && flow->meter_tries < VST_METER_DOUBLINGS)
+		flow->meter_tries++;
+	spin_unlock(&flow->lock);
+	if (held)
+		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
+	vst_flow_put(flow);
+}
+
+void vst_tx_init(struct vst_flow *flow)
+{
+	INIT_DELAYED_WORK(&flow->meter_timer, meter_timeout);
+}
+
+/* After vst_tx_end(), which keeps the timer from being started again: it does not outlive the socket. */
+void vst_tx_quiet(struct vst_flow *flow)
+{
+	if (cancel_delayed_work(&flow->meter_timer))
+		vst_flow_put(flow);
+}
+
+/* How many packets of messages may be queued: with their bookkeeping they take no more memory than the window. */
+int vst_tx_pkts_max(const struct vst_flow *flow)
+{
+	return max_t(u32, READ_ONCE(flow->txc.cap) / VST_PKT_COST, 1);
+}
+
+/* Are as many packets queued as may be? Then the writer is woken when they are fewer. */
+bool vst_tx_stuffed(struct vst_flow *flow)
+{
+	if (atomic_read(&flow->n_pkts) < vst_tx_pkts_max(flow))
+		return false;
+	WRITE_ONCE(flow->stuffed, true);
+	/* Pairs with unstuff(): it sees the flag, or this sees its count. */
+	smp_mb();
+	return atomic_read(&flow->n_pkts) >= vst_tx_pkts_max(flow);
 }
 
 static struct vsp_hdr flow_hdr(struct vst_flow *flow, enum vsp_op op, u32 len, u32 flags)
@@ -27,8 +125,10 @@ static struct vsp_hdr flow_hdr(struct vst_flow *flow, enum vsp_op op, u32 len, u
 
 	spin_lock(&flow->lock);
 	stamp = vsp_rxc_stamp(&flow->rxc);
-	if (len)
+	if (op == VSP_OP_RW) {
 		vsp_txc_sent(&flow->txc, len);
+		vsp_meter_sent(&flow->meter, flow->txc.sent_cnt, flow->txc.peer_buf_alloc);
+	}
 	spin_unlock(&flow->lock);
 	hdr.buf_alloc = stamp.buf_alloc;
 	hdr.fwd_cnt = stamp.fwd_cnt;
@@ -52,7 +152,7 @@ static enum vsp_op next_ctl(struct vst_flow *flow, u32 *flags)
 
 	*flags = 0;
 	/* Payload carries the credit too. */
-	if (!list_empty(&flow->tx))
+	if (!list_empty(&flow->tx) && !READ_ONCE(flow->held))
 		flow->ctl &= ~VST_CTL_CREDIT_UPDATE;
 	for (i = 0; i < ARRAY_SIZE(order); i++) {
 		if (flow->ctl & order[i].ctl) {
@@ -75,12 +175,15 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 
 	if (op != VSP_OP_INVALID) {
 		out->wire = vsp_encode(flow_hdr(flow, op, 0, flags));
+		vst_tap(&out->wire, NULL, 0);
 	} else {
 		out->pkt = list_first_entry(&flow->tx, struct vst_pkt, node);
 		list_del(&out->pkt->node);
 		len = out->pkt->len;
 		flow->in_ring += len;
+		flow->midway = flow->key.type == VSP_TYPE_SEQPACKET && !(out->pkt->flags & VSP_SEQ_EOM);
 		out->pkt->wire = vsp_encode(flow_hdr(flow, VSP_OP_RW, len, out->pkt->flags));
+		vst_tap_pkt(out->pkt);
 	}
 	vsp_sched_charge(&link->sched, &flow->sched, len, has_work(flow));
 	vst_count(link, VST_STAT_TX_BYTES, len);
@@ -103,6 +206,7 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out)
 	out->pkt = NULL;
 	if (link->budget.used) {
 		out->wire = vsp_encode(link->replies[link->reply_head]);
+		vst_tap(&out->wire, NULL, 0);
 		link->reply_head = (link->reply_head + 1) % VSP_REPLIES_DEFAULT;
 		vst_count(link, VST_STAT_REPLIES, 1);
 		if (vsp_budget_give(&link->budget))
@@ -169,7 +273,7 @@ bool vst_reply(struct vst_link *link, const struct vsp_hdr *to)
 
 static void wake_flow(struct vst_flow *flow)
 {
-	if (vsp_flow_queued(&flow->sched))
+	if (vsp_flow_queued(&flow->sched) || !has_work(flow))
 		return;
 	vst_flow_get(flow);
 	vsp_sched_wake(&flow->link->sched, &flow->sched);
@@ -198,8 +302,27 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut)
 		link->ops->pump(link);
 }
 
-/* Queue a packet behind those of its flow. It is consumed. */
-void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt)
+/*
+ * Do the bytes of a stream fit into its last packet, which waits? Then many small writes are few packets, which take
+ * little memory and which the peer counts.
+ */
+static bool coalesced(struct vst_flow *flow, struct list_head *pkts)
+{
+	struct vst_pkt *pkt = list_first_entry(pkts, struct vst_pkt, node);
+	struct vst_pkt *tail;
+
+	if (flow->key.type != VSP_TYPE_STREAM || list_empty(&flow->tx) || pkt->zc || pkt->page)
+		return false;
+	tail = list_last_entry(&flow->tx, struct vst_pkt, node);
+	if (tail->zc || tail->page || tail->cap - tail->len < pkt->len)
+		return false;
+	memcpy(tail->data + tail->len, pkt->data, pkt->len);
+	tail->len += pkt->len;
+	return true;
+}
+
+/* Queue packets behind those of their flow, all at once. They are consumed. */
+void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_link *link = flow->link;
 	bool can;
@@ -207,14 +330,14 @@ void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt)
 	spin_lock(&link->tx_lock);
 	can = link->up && !flow->mute;
 	if (can) {
-		list_add_tail(&pkt->node, &flow->tx);
+		if (!coalesced(flow, pkts))
+			list_splice_tail_init(pkts, &flow->tx);
 		wake_flow(flow);
 	}
 	spin_unlock(&link->tx_lock);
 	if (can)
 		link->ops->pump(link);
-	else
-		vst_pkt_free(pkt);
+	vst_pkts_free(pkts);
 }
 
 /**

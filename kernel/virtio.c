@@ -26,6 +26,7 @@ enum {
 	EVENT_TURN = 64,    /* events taken before the ring's lock is free for a moment */
 	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
+	TX_PIECES_MAX = 1 + VST_ZC_FRAGS,
 	RX_BUFFER_MIN = 4096,
 	RX_BUFFER_MAX = VSP_MAX_PAYLOAD,
 };
@@ -162,10 +163,15 @@ static void reap_tx(struct vst_dev *dev, struct list_head *done)
 	}
 }
 
-/* Room for one more packet: two descriptors, a header, and bytes, so that the ring does not become the queue. */
+/*
+ * Room for one more packet: descriptors, a header, and bytes, so that the ring does not become the queue. Descriptors
+ * for all of its pieces even where one and an indirect table do: there may be no memory for the table.
+ */
 static bool tx_has_room(const struct vst_dev *dev)
 {
-	return dev->vqs[VQ_TX]->num_free >= 2 && dev->tx_free && dev->tx_cost < tx_ring;
+	u32 pieces = dev->link.zc_seen ? TX_PIECES_MAX : 2;
+
+	return dev->vqs[VQ_TX]->num_free >= pieces && dev->tx_free && dev->tx_cost < tx_ring;
 }
 
 static int add_hdr(struct vst_dev *dev, const struct vsp_wire *wire)
@@ -187,11 +193,18 @@ static int add_hdr(struct vst_dev *dev, const struct vsp_wire *wire)
 
 static int add_pkt(struct vst_dev *dev, struct vst_pkt *pkt)
 {
-	struct scatterlist sg[2];
-	unsigned int n = 1;
+	struct scatterlist sg[TX_PIECES_MAX];
+	unsigned int i, n = 1;
 	int err;
 
-	if (pkt->page) {
+	if (pkt->zc) {
+		n = 1 + pkt->zc->n;
+		sg_init_table(sg, n);
+		sg_set_buf(&sg[0], &pkt->wire, sizeof(pkt->wire));
+		for (i = 1; i < n; i++)
+			sg_set_page(&sg[i], pkt->zc->frags[i - 1].bv_page, pkt->zc->frags[i - 1].bv_len,
+				    pkt->zc->frags[i - 1].bv_offset);
+	} else if (pkt->page) {
 		n = 2;
 		sg_init_table(sg, 2);
 		sg_set_buf(&sg[0], &pkt->wire, sizeof(pkt->wire));
@@ -514,6 +527,8 @@ static int init_tx(struct vst_dev *dev)
 	}
 	if (!dev->tx_hdrs)
 		return -ENOMEM;
+	/* With fewer slots packets of many pieces would have the ring to themselves. */
+	dev->link.zerocopy = n >= 2 * TX_PIECES_MAX;
 	dev->tx_free = NULL;
 	dev->tx_cost = 0;
 	for (i = 0; i < n; i++)
@@ -562,7 +577,8 @@ static int dev_start(struct vst_dev *dev)
 		return err;
 	}
 	vst_link_set_cid(&dev->link, cid);
-	dev->link.types = vsp_types_for(dev->vdev->features & (BIT(VSP_F_STREAM) | BIT(VSP_F_NO_IMPLIED_STREAM)));
+	dev->link.types = vsp_types_for(dev->vdev->features &
+					(BIT(VSP_F_STREAM) | BIT(VSP_F_SEQPACKET) | BIT(VSP_F_NO_IMPLIED_STREAM)));
 	virtio_device_ready(dev->vdev);
 
 	mutex_lock(&dev->event_lock);
@@ -755,24 +771,29 @@ static int guest_init(struct vsock_sock *vsk, struct vsock_sock *psk)
 	return vst_sock_init(&guest_side, vsk, psk);
 }
 
-/* Seqpacket sockets are refused until the driver carries them. */
-static bool guest_seqpacket_allow(VST_ALLOW_CID_ARGS)
+/* Was this type negotiated? Without a device, streams pass, and connect() says that there is none. */
+static bool type_allowed(enum vsp_type type)
 {
-	return false;
-}
-
-/* A device that has negotiated sockets, but not streams, is possible: virtio 1.4 5.10.3.1. */
-static bool guest_stream_allow(VST_ALLOW_ARGS)
-{
-	bool allow = true;
+	bool allow = type == VSP_TYPE_STREAM;
 	struct vst_dev *dev;
 
 	rcu_read_lock();
 	dev = rcu_dereference(the_dev);
 	if (dev)
-		allow = dev->link.types & VSP_TYPES(VSP_TYPE_STREAM);
+		allow = dev->link.types & VSP_TYPES(type);
 	rcu_read_unlock();
 	return allow;
+}
+
+static bool guest_seqpacket_allow(VST_ALLOW_CID_ARGS)
+{
+	return type_allowed(VSP_TYPE_SEQPACKET);
+}
+
+/* A device that has negotiated sockets, but not streams, is possible: virtio 1.4 5.10.3.1. */
+static bool guest_stream_allow(VST_ALLOW_ARGS)
+{
+	return type_allowed(VSP_TYPE_STREAM);
 }
 
 /* ---- counters: /sys/bus/virtio/devices/virtioN/{vsock,vsock_rejects}/ ---- */
@@ -861,7 +882,7 @@ static const struct virtio_device_id id_table[] = {
 };
 
 /* virtio 1.4 5.10.3, driver: NO_IMPLIED_STREAM should be accepted. */
-static const unsigned int features[] = { VSP_F_STREAM, VSP_F_NO_IMPLIED_STREAM };
+static const unsigned int features[] = { VSP_F_STREAM, VSP_F_SEQPACKET, VSP_F_NO_IMPLIED_STREAM };
 
 static struct virtio_driver vst_driver = {
 	.feature_table = features,

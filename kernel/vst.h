@@ -14,6 +14,7 @@
 #ifndef VST_H
 #define VST_H
 
+#include <linux/bvec.h>
 #include <linux/err.h>
 #include <linux/list.h>
 #include <linux/refcount.h>
@@ -27,6 +28,8 @@
 #include "proto/budget.h"
 #include "proto/conn.h"
 #include "proto/credit.h"
+#include "proto/frame.h"
+#include "proto/meter.h"
 #include "proto/names.h"
 #include "proto/sched.h"
 #include "proto/wire.h"
@@ -41,6 +44,13 @@ enum {
 	VST_SEG_MIN = 1984,	     /* room of the smallest segment: tiny packets fill it before the next begins */
 	VST_PKT_MIN = 1920,	     /* payload of a packet where memory has only pieces of 2 KiB */
 	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
+	VST_METER_RETRY_MS = 10,     /* until a peer that holds too many packets is asked again what it has read */
+	VST_METER_DOUBLINGS = 6,     /* that time doubles with each question in vain, so often */
+	VST_CLOSE_HELD_MAX = 38,     /* times VST_CLOSE_TIMEOUT_MS that a close waits for such a peer: five minutes */
+	VST_PKT_COST = 256,	     /* what a queued packet of a message counts at least against the window */
+	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
+	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
+	VST_ZC_FRAGS = 17,
 };
 
 struct vst_link;
@@ -79,12 +89,44 @@ struct vst_seg {
 	u8 room[];
 };
 
+/* A message of a seqpacket flow: its length and whether it ends a record (MSG_EOR). */
+struct vst_record {
+	u32 len;
+	bool eor;
+};
+
+/**
+ * struct vst_records - the messages that wait to be read
+ * @chunks: their lengths
+ * @count: how many there are
+ * @spare: a chunk for the next push; its pusher's alone
+ */
+struct vst_records {
+	struct list_head chunks;
+	u32 count;
+	struct vst_rec_chunk *spare;
+};
+
+/**
+ * struct vst_zc - payload that stays in the pages of the user who sends it
+ * @uarg: is told when the device has used the packet; a reference
+ * @n: pieces
+ * @frags: the pieces, each within a page, of which it has a reference
+ */
+struct vst_zc {
+	struct ubuf_info *uarg;
+	u32 n;
+	struct bio_vec frags[VST_ZC_FRAGS];
+};
+
 /**
  * struct vst_pkt - payload on its way to the peer
  * @node: in vst_flow.tx, or in a list of packets to free
  * @flow: whose it is; a reference
  * @page: payload of more than VST_SMALL_PKT bytes, or NULL: then it follows @wire
+ * @cap: bytes that fit behind @wire
  * @order: of @page
+ * @zc: payload of the user's, or NULL
  * @len: bytes of payload
  * @flags: the header's
  * @wire: the header, filled in when the packet goes to the ring
@@ -95,11 +137,16 @@ struct vst_pkt {
 	struct vst_flow *flow;
 	struct page *page;
 	u32 order;
+	u32 cap;
 	u32 len;
 	u32 flags;
+	struct vst_zc *zc;
 	struct vsp_wire wire;
 	u8 data[];
 };
+
+/* A whole object of the allocator's, with its bookkeeping. */
+static_assert(sizeof(struct vst_pkt) + VST_TAIL_ROOM <= 2048);
 
 /* What vst_link_next() hands to the ring: a packet, or a header alone. */
 struct vst_out {
@@ -138,6 +185,8 @@ enum vst_bit {
  * @on_link: in vst_link.flows, under vst_link.flows_lock
  * @rcu: frees it after a grace period
  * @bits: enum vst_bit, atomic
+ * @n_pkts: packets that are queued or in the ring, atomic
+ * @meter_timer: asks a peer that holds too many packets again; holds a reference to the flow
  * @lock: guards what the third paragraph lists
  *
  * With the socket owned:
@@ -147,6 +196,9 @@ enum vst_bit {
  * @close_armed: it is
  * @released: close() was called; the socket lives on for the peer's answer
  * @orphan: it is counted in vst_link.n_orphans for that
+ * @need: bytes that the message a writer waits with needs, of a seqpacket flow; 0: nobody waits
+ * @close_waits: how often the close timer was prolonged
+ * @late_err: an error that the socket will have when the last message was read, or 0
  * @core_backlog_rcv: what the core had installed
  * @bell: the skb that stands for "look at @bits"
  *
@@ -154,8 +206,15 @@ enum vst_bit {
  * @sk: the socket, no reference; NULL once it is gone
  * @txc: what we may send
  * @rxc: what we may be sent
+ * @meter: packets that the peer holds unread
+ * @held: payload waits until it has read some
+ * @asked: it was asked how many it has read, and has not read any since
+ * @meter_tries: how often in vain
+ * @stuffed: a writer waits for @n_pkts to fall
  * @rx: segments to read. The receiver appends to the last; only the owner of the socket takes any away
  * @readable: bytes in @rx; less than what @rxc counts while the receiver gets memory for a packet
+ * @records: complete messages, of a seqpacket flow
+ * @arriving: the message that is arriving, of a seqpacket flow
  * @rx_busy: a reader copies from @rx without @lock
  * @rx_missed: read_skb() was turned away by @rx_busy
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
@@ -169,6 +228,7 @@ enum vst_bit {
  * @ctl: enum vst_ctl
  * @in_ring: bytes that the ring holds
  * @ctl_shut: hints for VST_CTL_SHUTDOWN
+ * @midway: the last packet to the ring did not end its message
  * @mute: nothing more is queued; see vst_tx_end()
  */
 struct vst_flow {
@@ -180,6 +240,8 @@ struct vst_flow {
 	struct list_head on_link;
 	struct rcu_head rcu;
 	unsigned long bits;
+	atomic_t n_pkts;
+	struct delayed_work meter_timer;
 
 	enum vsp_state state;
 	u32 shut;
@@ -187,6 +249,9 @@ struct vst_flow {
 	bool close_armed;
 	bool released;
 	bool orphan;
+	u32 close_waits;
+	u32 need;
+	int late_err;
 	int (*core_backlog_rcv)(struct sock *sk, struct sk_buff *skb);
 	struct sk_buff *bell;
 
@@ -194,8 +259,15 @@ struct vst_flow {
 	struct sock *sk;
 	struct vsp_txc txc;
 	struct vsp_rxc rxc;
+	struct vsp_meter meter;
+	bool held;
+	bool asked;
+	bool stuffed;
+	u32 meter_tries;
 	struct list_head rx;
 	u32 readable;
+	struct vst_records records;
+	struct vsp_record arriving;
 	bool rx_busy;
 	bool rx_missed;
 	bool open;
@@ -208,6 +280,7 @@ struct vst_flow {
 	u32 ctl;
 	u32 ctl_shut;
 	u32 in_ring;
+	bool midway;
 	bool mute;
 };
 
@@ -242,6 +315,7 @@ enum vst_stat {
 	VST_STAT_RX_NO_BUFFER, /* receive buffers of the wanted size that could not be had */
 	VST_STAT_TX_PACKETS,
 	VST_STAT_TX_BYTES,
+	VST_STAT_TX_HELD,	/* times that payload had to wait for a peer with too many packets unread */
 	VST_STAT_REPLIES,	/* resets sent for packets without a connection */
 	VST_STAT_CONNECTIONS,	/* connections begun, both directions */
 	VST_STAT_RESETS,	/* connections that ended with an error */
@@ -258,6 +332,8 @@ enum vst_stat {
  * @peer_cid: the only CID at its other end, or VSP_CID_ANY where the peer forwards for others
  * @types: VSP_TYPES() that were negotiated
  * @n_orphans: connections that were closed here and not there; atomic
+ * @zerocopy: the ring has room for packets of many pieces
+ * @zc_seen: there was one: the ring keeps room for the next
  *
  * @tx_lock: guards the driver's transmit ring and
  * @sched: flows with something to send
@@ -284,6 +360,8 @@ struct vst_link {
 	u32 peer_cid;
 	u32 types;
 	atomic_t n_orphans;
+	bool zerocopy;
+	bool zc_seen;
 
 	spinlock_t tx_lock;
 	struct vsp_sched sched;
@@ -340,11 +418,25 @@ static inline void vst_count(struct vst_link *link, enum vst_stat stat, u64 n)
 }
 
 /* pkt.c: payload in both directions */
-struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, gfp_t gfp);
+struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp);
+struct vst_pkt *vst_pkt_new_zc(struct vst_flow *flow, struct ubuf_info *uarg);
 void vst_pkt_free(struct vst_pkt *pkt);
 struct vst_seg *vst_seg_new(u32 len, gfp_t gfp);
 struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t gfp);
 void vst_seg_free(struct vst_seg *seg);
+
+/* record.c */
+void vst_records_init(struct vst_records *r);
+void vst_records_free(struct vst_records *r);
+bool vst_records_reserve(struct vst_records *r);
+void vst_records_push(struct vst_records *r, struct vst_record rec);
+struct vst_record vst_records_first(const struct vst_records *r);
+void vst_records_pop(struct vst_records *r);
+void vst_records_move(struct vst_records *to, struct vst_records *from);
+
+/* tap.c */
+void vst_tap(const struct vsp_wire *wire, const void *data, u32 len);
+void vst_tap_pkt(const struct vst_pkt *pkt);
 
 /* tx.c */
 bool vst_link_next(struct vst_link *link, struct vst_out *out);
@@ -353,8 +445,12 @@ void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done);
 void vst_pkts_free(struct list_head *done);
 bool vst_reply(struct vst_link *link, const struct vsp_hdr *to);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
-void vst_send_pkt(struct vst_flow *flow, struct vst_pkt *pkt);
+void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
 void vst_tx_end(struct vst_flow *flow, bool rst);
+void vst_tx_init(struct vst_flow *flow);
+void vst_tx_quiet(struct vst_flow *flow);
+int vst_tx_pkts_max(const struct vst_flow *flow);
+bool vst_tx_stuffed(struct vst_flow *flow);
 void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
 
 /**
@@ -372,6 +468,15 @@ struct vst_payload {
 	u32 len;
 	bool taken;
 };
+
+/*
+ * What a reader waits for, in bytes. The beginning of a message cannot be read, so nothing but room makes its end come:
+ * the peer always hears of room for another packet. The flow's lock is held.
+ */
+static inline u32 vst_lowat(const struct vst_flow *flow, int rcvlowat)
+{
+	return flow->arriving.len ? vsp_rxc_unread(&flow->rxc) + VSP_MAX_PAYLOAD : rcvlowat;
+}
 
 /* rx.c */
 bool vst_rx_ready(struct vst_link *link);

@@ -16,9 +16,12 @@
 
 #include "host.h"
 
-static const u64 offered = BIT_ULL(VSP_F_STREAM) | BIT_ULL(VSP_F_NO_IMPLIED_STREAM) | BIT_ULL(VH_F_NOTIFY_ON_EMPTY) |
-			   BIT_ULL(VHOST_F_LOG_ALL) | BIT_ULL(VH_F_ANY_LAYOUT) | BIT_ULL(VH_F_INDIRECT) |
-			   BIT_ULL(VH_F_EVENT_IDX) | BIT_ULL(VH_F_VERSION_1);
+/* Features that say what types of sockets there are. */
+enum { TYPE_FEATURES = BIT(VSP_F_STREAM) | BIT(VSP_F_SEQPACKET) | BIT(VSP_F_NO_IMPLIED_STREAM) };
+
+static const u64 offered = TYPE_FEATURES | BIT_ULL(VH_F_NOTIFY_ON_EMPTY) | BIT_ULL(VHOST_F_LOG_ALL) |
+			   BIT_ULL(VH_F_ANY_LAYOUT) | BIT_ULL(VH_F_INDIRECT) | BIT_ULL(VH_F_EVENT_IDX) |
+			   BIT_ULL(VH_F_VERSION_1);
 
 /* ---- birth and death ---- */
 
@@ -94,6 +97,8 @@ static int vh_open(struct inode *inode, struct file *file)
 	if (!dev)
 		return -ENOMEM;
 	vst_link_init(&dev->link, &vh_side, &link_ops, VSP_CID_HOST);
+	/* Payload is copied from wherever it lies. */
+	dev->link.zerocopy = true;
 	mutex_init(&dev->lock);
 	for (i = 0; i < NUM_VH_RINGS; i++) {
 		mutex_init(&dev->rings[i].lock);
@@ -168,7 +173,7 @@ static int set_features(struct vh_dev *dev, u64 features)
 	if (dev->running && (features & BIT_ULL(VHOST_F_LOG_ALL)) && !vh_log_fits(dev->mem, dev->rings[0].log_base))
 		return -EFAULT;
 	dev->features = features;
-	WRITE_ONCE(dev->link.types, vsp_types_for(features & (BIT(VSP_F_STREAM) | BIT(VSP_F_NO_IMPLIED_STREAM))));
+	WRITE_ONCE(dev->link.types, vsp_types_for(features & TYPE_FEATURES));
 	for (i = 0; i < NUM_VH_RINGS; i++) {
 		struct vh_ring *r = &dev->rings[i];
 

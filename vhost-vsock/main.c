@@ -120,10 +120,9 @@ static bool host_stream_allow(VST_ALLOW_ARGS)
 	return may_carry(cid, VSP_TYPE_STREAM);
 }
 
-/* Seqpacket sockets are refused until the common part carries them. */
 static bool host_seqpacket_allow(VST_ALLOW_CID_ARGS)
 {
-	return false;
+	return may_carry(cid, VSP_TYPE_SEQPACKET);
 }
 
 /* ---- counters: debugfs vhost_vsock/guests, a line "CID NAME VALUE" for each ---- */

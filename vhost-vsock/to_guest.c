@@ -5,6 +5,7 @@
  * What is sent next is the common part's choice, one packet at a time and only when a buffer is there for it. A packet
  * that is longer than a buffer goes on in the next one, with a header of its own.
  */
+#include <linux/highmem.h>
 #include <linux/mm.h>
 
 #include "host.h"
@@ -47,11 +48,40 @@ static void account_copied(struct vh_dev *dev, struct turn *turn)
 	vst_pkts_free(&done);
 }
 
+/* Copy @len bytes at @off of payload that lies in the sender's pages. */
+static bool write_frags(struct vh_ring *r, struct vh_chain *c, const struct vst_zc *zc, u32 off, u32 len)
+{
+	const struct bio_vec *frag = zc->frags;
+
+	for (; off >= frag->bv_len; frag++)
+		off -= frag->bv_len;
+	while (len) {
+		u32 n = min(len, frag->bv_len - off);
+		const u8 *from = kmap_local_page(frag->bv_page);
+		bool ok = vh_ring_write(r, c, from + frag->bv_offset + off, n);
+
+		kunmap_local(from);
+		if (!ok)
+			return false;
+		len -= n;
+		off = 0;
+		frag++;
+	}
+	return true;
+}
+
+/* Copy @len bytes at @off of the packet's payload. */
+static bool write_payload(struct vh_ring *r, struct vh_chain *c, const struct vst_pkt *pkt, u32 off, u32 len)
+{
+	const u8 *data = pkt->page ? page_address(pkt->page) : pkt->data;
+
+	return pkt->zc ? write_frags(r, c, pkt->zc, off, len) : vh_ring_write(r, c, data + off, len);
+}
+
 /* Copy a piece of the current packet. Returns the bytes that the guest's buffer holds then, or 0. */
 static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn)
 {
 	struct vst_pkt *pkt = dev->current_pkt;
-	const u8 *data = pkt->page ? page_address(pkt->page) : pkt->data;
 	u32 left = pkt->len - dev->current_off;
 	u32 n = min(left, c->bytes - VSP_HDR_LEN);
 	struct vsp_wire wire = pkt->wire;
@@ -60,7 +90,7 @@ static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c,
 	/* A message ends with its last piece. */
 	if (n < left)
 		wire.flags &= ~cpu_to_le32(VSP_SEQ_EOM | VSP_SEQ_EOR);
-	if (!vh_ring_write(r, c, &wire, VSP_HDR_LEN) || !vh_ring_write(r, c, data + dev->current_off, n))
+	if (!vh_ring_write(r, c, &wire, VSP_HDR_LEN) || !write_payload(r, c, pkt, dev->current_off, n))
 		return 0;
 	dev->current_off += n;
 	turn->bytes += n;

@@ -83,10 +83,17 @@ void vsp_rxc_consume(struct vsp_rxc *r, u32 bytes)
 	r->fwd_cnt += bytes;
 }
 
+void vsp_rxc_ask(struct vsp_rxc *r)
+{
+	r->asked = true;
+}
+
 struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r)
 {
 	s64 room = (s64)r->buf_alloc - vsp_rxc_unread(r);
 
+	if (!vsp_rxc_unread(r))
+		r->asked = false;
 	r->told.buf_alloc = r->buf_alloc;
 	r->told.fwd_cnt = r->fwd_cnt;
 	if (room > r->edge - r->rx_cnt)
@@ -105,5 +112,5 @@ bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc)
 		believed = 0;
 	if (room <= believed)
 		return false;
-	return room - believed >= window / 2 || unread + believed < lowat;
+	return r->asked || room - believed >= window / 2 || unread + believed < lowat;
 }

@@ -49,6 +49,7 @@ struct vsp_stamp {
  * @edge: the rx_cnt up to which the peer was ever told it may send; it never moves back, so a window that the user
  *	shrinks does not condemn bytes already under way
  * @told: what the last header stated: what the peer believes
+ * @asked: the peer asked for credit and may be waiting for more than half of the window
  */
 struct vsp_rxc {
 	u32 buf_alloc;
@@ -56,6 +57,7 @@ struct vsp_rxc {
 	u32 fwd_cnt;
 	u32 edge;
 	struct vsp_stamp told;
+	bool asked;
 };
 
 enum vsp_credit {
@@ -126,6 +128,9 @@ static inline u32 vsp_rxc_unread(const struct vsp_rxc *r)
 	return r->rx_cnt - r->fwd_cnt;
 }
 
+/* The peer asked (VSP_OP_CREDIT_REQUEST): until everything was read, it is told of any room there is. */
+void vsp_rxc_ask(struct vsp_rxc *r);
+
 /* What the next header must say. The caller sends it: from here on the peer may use the window it states. */
 struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
 
@@ -135,9 +140,9 @@ struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
  * @lowat: bytes that a reader waits for (SO_RCVLOWAT); at least 1
  * @peer_buf_alloc: the peer's own window: Linux keeps no more than that in flight, whatever we offer
  *
- * When half of what the peer would ever fill is news, or the reader waits for more than the peer believes it may send.
- * Never without news. A sender that needs more in one piece asks for it (VSP_OP_CREDIT_REQUEST); one that takes what
- * there is always has half of it or more by the time everything is read.
+ * When half of what the peer would ever fill is news, the peer has asked, or the reader waits for more than the peer
+ * believes it may send. Never without news. A sender that needs more in one piece asks; one that takes what there is
+ * always has half of it or more by the time everything is read.
  */
 bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc);
 

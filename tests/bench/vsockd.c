@@ -47,9 +47,7 @@ struct row {
 #define POLL "50"
 #define DEFAULTS "256K/default"
 #define ROW(what, sizes, of, how, least, by, ...)                                                              \
-	{                                                                                                      \
-		.name = what, .windows = sizes, .unit = of, .run = how, .bar = least, .judge = by, __VA_ARGS__ \
-	}
+	{ .name = what, .windows = sizes, .unit = of, .run = how, .bar = least, .judge = by, __VA_ARGS__ }
 #define LOAD(...) .load = { __VA_ARGS__ }
 
 static struct row rows[] = {

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 enum {
-	ARGS_MAX = 24,
+	ARGS_MAX = 40,
 };
 
 u64 fix_now_ms(void)
@@ -42,13 +42,16 @@ const char *fix_program(void)
 	return path;
 }
 
-static void in_daemon(struct fix *f, const char *program, const char *const *args)
+/* Become the daemon: with the guests' options, each in one string, and @args. */
+static void in_daemon(const struct fix *f, const char *program, const char *const *guest, const char *const *args)
 {
-	const char *argv[ARGS_MAX] = { program, "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds };
+	const char *argv[ARGS_MAX] = { program };
 	int log = open(f->log, O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
-	u32 n = 7;
+	u32 n = 1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (*guest && n < ARGS_MAX - 1)
+		argv[n++] = *guest++;
 	while (args && *args && n < ARGS_MAX - 1)
 		argv[n++] = *args++;
 	dup2(log, STDERR_FILENO);
@@ -71,39 +74,21 @@ static int unix_connect(const char *path)
 	return -1;
 }
 
-void fix_spawn(struct fix *f, const char *program, const char *const *args)
+static void name_files(struct fix *f, const char *dir, u32 cid)
 {
 	memset(f, 0, sizeof(*f));
 	f->peer.f.chan.fd = -1;
-	strcpy(f->dir, "/tmp/vsd-e2e.XXXXXX");
-	CHECK(mkdtemp(f->dir));
-	snprintf(f->socket, sizeof(f->socket), "%s/vu", f->dir);
-	snprintf(f->uds, sizeof(f->uds), "%s/host", f->dir);
+	f->cid = cid;
+	snprintf(f->dir, sizeof(f->dir), "%s", dir);
+	snprintf(f->socket, sizeof(f->socket), "%s/vu%u", f->dir, cid);
+	snprintf(f->uds, sizeof(f->uds), "%s/host%u", f->dir, cid);
 	snprintf(f->log, sizeof(f->log), "%s/log", f->dir);
-	f->pid = fork();
-	CHECK(f->pid >= 0);
-	if (!f->pid)
-		in_daemon(f, program, args);
 }
 
-void fix_daemon(struct fix *f, const char *const *args)
+static void make_dir(char dir[64])
 {
-	u64 until = fix_now_ms() + PEER_WAIT_MS;
-	int fd;
-
-	fix_spawn(f, fix_program(), args);
-	/* The front-end's socket is bound last. Looking does no harm: an empty session. */
-	while ((fd = unix_connect(f->socket)) < 0) {
-		CHECK(fix_now_ms() < until);
-		pause_a_little();
-	}
-	close(fd);
-}
-
-void fix_guest(struct fix *f, u32 ring, u32 buffer)
-{
-	CHECK(!peer_open(&f->peer, f->socket, ring, buffer, false, FEATURES));
-	CHECK(f->peer.f.guest_cid == CID);
+	snprintf(dir, 64, "/tmp/vsd-e2e.XXXXXX");
+	CHECK(mkdtemp(dir));
 }
 
 static void remove_dir(const char *dir)
@@ -119,6 +104,163 @@ static void remove_dir(const char *dir)
 	if (d)
 		closedir(d);
 	rmdir(dir);
+}
+
+void fix_spawn(struct fix *f, const char *program, const char *const *args)
+{
+	const char *guest[] = { "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds, NULL };
+	char dir[64];
+
+	make_dir(dir);
+	name_files(f, dir, CID);
+	f->pid = fork();
+	CHECK(f->pid >= 0);
+	if (!f->pid)
+		in_daemon(f, program, guest, args);
+}
+
+void fix_spawn_at(struct fix *f, const char *const *args)
+{
+	const char *guest[] = { "--guest-cid", "7", "--uds-path", f->uds, NULL };
+	char dir[64];
+
+	make_dir(dir);
+	name_files(f, dir, CID);
+	f->pid = fork();
+	CHECK(f->pid >= 0);
+	if (!f->pid)
+		in_daemon(f, fix_program(), guest, args);
+}
+
+void fix_forget(struct fix *f)
+{
+	remove_dir(f->dir);
+}
+
+/* The front-end's socket is bound last. Looking does no harm: an empty session. */
+static void await_socket(struct fix *f)
+{
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	int fd;
+
+	while ((fd = unix_connect(f->socket)) < 0) {
+		CHECK(fix_now_ms() < until);
+		pause_a_little();
+	}
+	close(fd);
+}
+
+void fix_daemon(struct fix *f, const char *const *args)
+{
+	fix_spawn(f, fix_program(), args);
+	await_socket(f);
+}
+
+void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const *args)
+{
+	const char *guest[2 * FIX_FLEET_MAX + 1] = { NULL };
+	char vm[FIX_FLEET_MAX][400], dir[64];
+
+	CHECK(n <= FIX_FLEET_MAX);
+	make_dir(dir);
+	for (u32 i = 0; i < n; i++) {
+		const char *more = keys && keys[i] ? keys[i] : "";
+
+		name_files(&f[i], dir, CID + i);
+		snprintf(vm[i], sizeof(vm[i]), "guest-cid=%u,socket=%s,uds_path=%s%s%s", f[i].cid, f[i].socket,
+			 f[i].uds, *more ? "," : "", more);
+		guest[2 * i] = "--vm";
+		guest[2 * i + 1] = vm[i];
+	}
+	f->pid = fork();
+	CHECK(f->pid >= 0);
+	if (!f->pid)
+		in_daemon(f, fix_program(), guest, args);
+	for (u32 i = 0; i < n; i++) {
+		f[i].pid = f->pid;
+		await_socket(&f[i]);
+	}
+}
+
+void fix_write_file(struct fix *f, u32 n, const char *const *keys)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/config", f->dir);
+	file = fopen(path, "w");
+	CHECK(file && fputs("vms:\n", file) >= 0);
+	for (u32 i = 0; i < n; i++) {
+		if (keys[i])
+			fprintf(file, "  - {guest_cid: %u, socket: %s, uds_path: %s, %s}\n", f[i].cid, f[i].socket,
+				f[i].uds, keys[i]);
+	}
+	CHECK(!fclose(file));
+}
+
+void fix_fleet_file(struct fix *f, u32 n, const char *const *keys)
+{
+	char dir[64], path[128];
+	const char *guest[] = { "--config", path, NULL };
+
+	make_dir(dir);
+	snprintf(path, sizeof(path), "%s/config", dir);
+	for (u32 i = 0; i < n; i++)
+		name_files(&f[i], dir, CID + i);
+	fix_write_file(f, n, keys);
+	f->pid = fork();
+	CHECK(f->pid >= 0);
+	if (!f->pid)
+		in_daemon(f, fix_program(), guest, NULL);
+	for (u32 i = 0; i < n; i++) {
+		f[i].pid = f->pid;
+		if (keys[i])
+			await_socket(&f[i]);
+	}
+}
+
+void fix_fleet_end(struct fix *f, u32 n)
+{
+	for (u32 i = 1; i < n; i++) {
+		if (f[i].peer.f.chan.fd >= 0)
+			peer_close(&f[i].peer);
+	}
+	fix_end(f);
+}
+
+int fix_run(const char *const *args, char *said, size_t room)
+{
+	int status, out[2];
+	size_t have = 0;
+	ssize_t n;
+	pid_t pid;
+
+	CHECK(!pipe(out));
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid) {
+		const char *argv[ARGS_MAX] = { fix_program() };
+
+		for (u32 i = 1; *args && i < ARGS_MAX - 1; i++)
+			argv[i] = *args++;
+		dup2(out[1], STDOUT_FILENO);
+		dup2(out[1], STDERR_FILENO);
+		execv(argv[0], (char *const *)(uintptr_t)argv);
+		_exit(127);
+	}
+	close(out[1]);
+	while (have < room - 1 && (n = read(out[0], said + have, room - 1 - have)) > 0)
+		have += (size_t)n;
+	said[have] = '\0';
+	close(out[0]);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+void fix_guest(struct fix *f, u32 ring, u32 buffer)
+{
+	CHECK(!peer_open(&f->peer, f->socket, ring, buffer, false, FEATURES));
+	CHECK(f->peer.f.guest_cid == f->cid);
 }
 
 void fix_end(struct fix *f)
@@ -244,16 +386,17 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port)
 	return fd;
 }
 
-/* The newest value of a counter in the log, or 0. */
+/* The newest value of a counter of this guest in the log, or 0. */
 static u64 counter(struct fix *f, const char *name)
 {
-	char line[1024], key[64], *at;
+	char line[1024], key[64], who[32], *at;
 	u64 value = 0;
 	FILE *log = fopen(f->log, "r");
 
 	snprintf(key, sizeof(key), " %s=", name);
+	snprintf(who, sizeof(who), " guest %u: ", f->cid);
 	while (log && fgets(line, sizeof(line), log)) {
-		at = strstr(line, key);
+		at = strstr(line, who) ? strstr(line, key) : NULL;
 		if (at)
 			value = strtoull(at + strlen(key), NULL, 10);
 	}
@@ -277,14 +420,24 @@ void fix_reject(struct fix *f, const char *name, u64 least)
 	}
 }
 
-u64 fix_status(struct fix *f, const char *field)
+void fix_pause(struct fix *f)
 {
-	char path[64], line[256];
-	u64 value = 0;
-	FILE *s;
+	int status;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", f->pid);
-	s = fopen(path, "r");
+	CHECK(!kill(f->pid, SIGSTOP) && waitpid(f->pid, &status, WUNTRACED) == f->pid && WIFSTOPPED(status));
+}
+
+void fix_resume(struct fix *f)
+{
+	CHECK(!kill(f->pid, SIGCONT));
+}
+
+static u64 field_of(const char *path, const char *field)
+{
+	char line[256];
+	u64 value = 0;
+	FILE *s = fopen(path, "r");
+
 	while (s && fgets(line, sizeof(line), s)) {
 		if (!strncmp(line, field, strlen(field)))
 			value = strtoull(line + strlen(field) + 1, NULL, 10);
@@ -292,6 +445,32 @@ u64 fix_status(struct fix *f, const char *field)
 	if (s)
 		fclose(s);
 	return value;
+}
+
+u64 fix_status(struct fix *f, const char *field)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", f->pid);
+	return field_of(path, field);
+}
+
+u64 fix_threads(struct fix *f, const char *field)
+{
+	char path[400];
+	struct dirent *e;
+	u64 sum = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", f->pid);
+	d = opendir(path);
+	while (d && (e = readdir(d)) != NULL) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/status", f->pid, e->d_name);
+		sum += field_of(path, field);
+	}
+	if (d)
+		closedir(d);
+	return sum;
 }
 
 u32 fix_fds(struct fix *f)

@@ -21,16 +21,29 @@
 
 #define CID 7
 
+/* KiB that a sanitizer adds to a daemon's memory: blocks that were freed, and shadows. The native run is strict. */
+#ifdef __SANITIZE_ADDRESS__
+#define FIX_SANITIZER_KIB 8192
+#else
+#define FIX_SANITIZER_KIB 0
+#endif
+
 #define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
+
+enum {
+	FIX_FLEET_MAX = 8,
+};
 
 /**
  * struct fix - one daemon and its guest
+ * @cid: the guest's
  * @dir: its directory; @socket, @uds, @log: in it
  * @pid: the daemon
  * @peer: the guest
  * @buf: a payload
  */
 struct fix {
+	u32 cid;
 	char dir[64];
 	char socket[96];
 	char uds[96];
@@ -46,8 +59,28 @@ const char *fix_program(void);
 /* Start @program with the options of a vsockd and @args; wait for nothing. */
 void fix_spawn(struct fix *f, const char *program, const char *const *args);
 
+/* The same with fix_program(), but @args say where the front-end is. */
+void fix_spawn_at(struct fix *f, const char *const *args);
+
+/* The end of what fix_spawn() began where the daemon has ended already. */
+void fix_forget(struct fix *f);
+
 /* Start a daemon with @args (NULL-terminated) besides the necessary ones. */
 void fix_daemon(struct fix *f, const char *const *args);
+
+/*
+ * A daemon with @n guests, whose context identifiers follow each other; for each of them @keys (or NULL) may have more
+ * keys for its --vm. @f[0] is the daemon; fix_fleet_end() is its end and that of all guests.
+ */
+void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const *args);
+void fix_fleet_end(struct fix *f, u32 n);
+
+/* The same, described in a file; and that file anew, with those guests whose keys are not NULL. */
+void fix_fleet_file(struct fix *f, u32 n, const char *const *keys);
+void fix_write_file(struct fix *f, u32 n, const char *const *keys);
+
+/* Let the daemon run to its end with @args (NULL-terminated); what it @said, and its exit status. */
+int fix_run(const char *const *args, char *said, size_t room);
 
 /* A guest with rings of @ring entries and receive buffers of @buffer bytes. */
 void fix_guest(struct fix *f, u32 ring, u32 buffer);
@@ -84,8 +117,13 @@ int fix_open(struct fix *f, int listener, u32 port, u32 guest_port);
 /* The daemon's counter of a reject reason, or another that it reports, becomes at least @least. */
 void fix_reject(struct fix *f, const char *name, u64 least);
 
-/* A field of /proc/PID/status; open descriptors of the daemon. */
+/* Let the daemon see nothing of what follows, and then all of it at once. */
+void fix_pause(struct fix *f);
+void fix_resume(struct fix *f);
+
+/* A field of /proc/PID/status, the sum of it over all threads, and open descriptors of the daemon. */
 u64 fix_status(struct fix *f, const char *field);
+u64 fix_threads(struct fix *f, const char *field);
 u32 fix_fds(struct fix *f);
 
 /* @len bytes from a socket, or what came before its end. */

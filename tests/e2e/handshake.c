@@ -46,11 +46,11 @@ static void split_line(void)
 	fix_guest(&f, 128, 3776);
 	fd = fix_client(&f);
 	for (u32 i = 0; i < sizeof(line) - 1; i++) {
-		u64 before = fix_status(&f, "voluntary_ctxt_switches");
+		u64 before = fix_threads(&f, "voluntary_ctxt_switches");
 		u64 until = fix_now_ms() + 1000;
 
 		fix_write(fd, line + i, 1);
-		while (fix_status(&f, "voluntary_ctxt_switches") == before && fix_now_ms() < until)
+		while (fix_threads(&f, "voluntary_ctxt_switches") == before && fix_now_ms() < until)
 			;
 	}
 	accept_request(&f, 77, &r);
@@ -193,6 +193,30 @@ static void client_leaves_while_waiting(void)
 	fix_end(&f);
 }
 
+/* What the guest says right behind its answer belongs to the connection. */
+static void guest_speaks_at_once(void)
+{
+	struct vsp_hdr r, hdr;
+	struct fix f;
+	char text[16] = "";
+	int fd;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	fd = fix_dial(&f, 6);
+	r = fix_expect(&f, VSP_OP_REQUEST);
+	fix_pause(&f);
+	fix_send(&f, fix_hdr(r.src.port, 6, VSP_OP_RESPONSE));
+	hdr = fix_hdr(r.src.port, 6, VSP_OP_RW);
+	hdr.len = 5;
+	memcpy(f.buf, "hello", 5);
+	fix_send(&f, hdr);
+	fix_resume(&f);
+	CHECK(fix_ok(fd) == r.src.port);
+	CHECK(fix_read(fd, text, 5) == 5 && !memcmp(text, "hello", 5));
+	fix_end(&f);
+}
+
 static void limit_closes_the_one_too_many(void)
 {
 	static const char *const args[] = { "--max-connections", "2", NULL };
@@ -221,6 +245,7 @@ const struct test handshake_tests[] = {
 	{ "handshake: bad lines close silently", bad_lines_close_silently },
 	{ "handshake: payload behind the line is kept", pipelined_payload_is_kept },
 	{ "handshake: the guest refuses", guest_refuses },
+	{ "handshake: the guest speaks at once", guest_speaks_at_once },
 	{ "handshake: the guest does not answer", guest_does_not_answer },
 	{ "handshake: there is no guest", no_guest_at_all },
 	{ "handshake: a silent client is dropped", silent_client_is_dropped },

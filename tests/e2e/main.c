@@ -46,8 +46,9 @@ static bool passes(const struct test *t)
 
 int main(int argc, char **argv)
 {
-	static const struct test *const all[] = { handshake_tests, life_tests,	  transfer_tests,
-						  seqpacket_tests, hostile_tests, resource_tests };
+	static const struct test *const all[] = { handshake_tests, life_tests,	   transfer_tests, seqpacket_tests,
+						  hostile_tests,   resource_tests, fleet_tests,	   options_tests,
+						  siblings_tests,  control_tests };
 	bool good = true;
 
 	if (!getenv("VSOCKD")) {

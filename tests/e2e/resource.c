@@ -20,12 +20,13 @@ static void wait_fds(struct fix *f, u32 most)
 static void check_idle(struct fix *f)
 {
 	enum { WHILE_MS = 300, WAKES = 5 };
-	u64 before = fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches");
+	u64 before = fix_threads(f, "voluntary_ctxt_switches") + fix_threads(f, "nonvoluntary_ctxt_switches");
 	u64 until = fix_now_ms() + WHILE_MS;
 
 	while (fix_now_ms() < until)
 		usleep(10000); /* poll interval */
-	CHECK(fix_status(f, "voluntary_ctxt_switches") + fix_status(f, "nonvoluntary_ctxt_switches") - before <= WAKES);
+	CHECK(fix_threads(f, "voluntary_ctxt_switches") + fix_threads(f, "nonvoluntary_ctxt_switches") - before <=
+	      WAKES);
 }
 
 /* Polling ends by itself, and nothing that came meanwhile is forgotten. */

@@ -14,5 +14,9 @@ extern const struct test transfer_tests[];
 extern const struct test seqpacket_tests[];
 extern const struct test hostile_tests[];
 extern const struct test resource_tests[];
+extern const struct test fleet_tests[];
+extern const struct test options_tests[];
+extern const struct test siblings_tests[];
+extern const struct test control_tests[];
 
 #endif

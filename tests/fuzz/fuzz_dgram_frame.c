@@ -136,7 +136,7 @@ static void honest_message(struct input *in, struct vsp_record *r)
 	u32 eor = f.flags, sum = 0, whole = 0;
 	u8 empty = next8(in) & 3;
 
-	for (u32 packets = 0;; packets++) {
+	for (;;) {
 		u32 room = 1 + total / 64 + next_size(in) % VSP_MAX_PAYLOAD;
 		u32 before = f.left;
 		struct vsp_piece p = vsp_frag_next(&f, room);

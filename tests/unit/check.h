@@ -34,14 +34,8 @@ struct check_suite {
 	const struct check_suite suite_##id = { .name = #id, .cases = (table), .ncases = ARRAY_SIZE(table) }
 
 /* A case without an argument, named like its function. */
-#define CASE(fn)                         \
-	{                                \
-		.name = #fn, .run = (fn) \
-	}
-#define CASE_WAITS(fn, reason)                              \
-	{                                                   \
-		.name = #fn, .run = (fn), .waits = (reason) \
-	}
+#define CASE(fn) { .name = #fn, .run = (fn) }
+#define CASE_WAITS(fn, reason) { .name = #fn, .run = (fn), .waits = (reason) }
 
 extern const struct check_suite suite_wire, suite_conn, suite_conn_cells, suite_credit, suite_frame, suite_dgram;
 extern const struct check_suite suite_ring, suite_sched, suite_names, suite_credit_prop, suite_sched_prop, suite_meter;

@@ -244,7 +244,7 @@ static void table_is_complete(const void *arg)
 	u32 seen[NUM_VSP_STATES][NUM_VSP_EVENTS] = { 0 };
 
 	(void)arg;
-	CHECK_EQ(ARRAY_SIZE(cases_of_cells), NUM_VSP_STATES * NUM_VSP_EVENTS);
+	CHECK_EQ(ARRAY_SIZE(cases_of_cells), ARRAY_SIZE(seen) * ARRAY_SIZE(seen[0]));
 	for (size_t i = 0; i < ARRAY_SIZE(cases_of_cells); i++) {
 		const struct cell *c = cases_of_cells[i].arg;
 

@@ -365,6 +365,29 @@ static void smallest_and_largest_window(const void *arg)
 	}
 }
 
+/* A peer that asked is told of any room, until it has been told that everything was read. */
+static void update_for_who_asked(const void *arg)
+{
+	struct vsp_rxc r = vsp_rxc_init(100);
+
+	(void)arg;
+	vsp_rxc_stamp(&r);
+	CHECK(vsp_rxc_admit(&r, 50));
+	vsp_rxc_ask(&r);
+	CHECK(!vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX));
+	vsp_rxc_consume(&r, 1);
+	CHECK(vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX));
+	vsp_rxc_stamp(&r);
+	CHECK(r.asked);
+	vsp_rxc_consume(&r, 49);
+	CHECK(vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX));
+	vsp_rxc_stamp(&r);
+	CHECK(!r.asked);
+	CHECK(vsp_rxc_admit(&r, 1));
+	vsp_rxc_consume(&r, 1);
+	CHECK(!vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX));
+}
+
 static const struct check_case cases[] = {
 	CASE(starts_at_zero),
 	CASE(window_is_clamped),
@@ -382,6 +405,7 @@ static const struct check_case cases[] = {
 	CASE(update_for_lowat),
 	CASE(update_for_a_grown_window),
 	CASE(smallest_and_largest_window),
+	CASE(update_for_who_asked),
 };
 
 CHECK_SUITE(credit, cases);

@@ -16,6 +16,7 @@
  *   event id=N len=N         an event, into the event ring that is searched for in the guest's memory: the front-end
  *                            keeps this ring to itself and only its interrupt is shared
  *   storm                    events without end, until the guest stops its device; after a first event
+ *   offer FEATURES           the features of the device type, a mask, for the next driver that asks; none before
  *   stat                     what is going on
  */
 #include "vu/dev.h"
@@ -46,6 +47,9 @@ enum {
 	STORM_EVENT = 77,
 	STORM_BURST = 1 << 20,
 };
+
+/* Feature bits that belong to the device type, of the first word. */
+static const u64 TYPE_FEATURES = (1 << 24) - 1;
 
 struct range {
 	struct vsp_wire wire;
@@ -688,6 +692,9 @@ static void run(char *line)
 		g.script.left = 0;
 	} else if (!strcmp(kept, "clear")) {
 		g.n = 0;
+		puts("ok");
+	} else if (!strcmp(kept, "offer")) {
+		g.dev.offered = (g.dev.offered & ~TYPE_FEATURES) | (strtoull(args, NULL, 0) & TYPE_FEATURES);
 		puts("ok");
 	} else if (!strcmp(kept, "stat")) {
 		stat_line();

@@ -21,6 +21,15 @@ VSOCKD = BUILD / "userspace/daemon/vsockd"
 FAILED = []
 
 
+class Wrong(Failure):
+    """The guest did something else than it should."""
+
+
+def need(good, message):
+    if not good:
+        raise Wrong(message)
+
+
 def check(good, name, detail=""):
     if not good:
         FAILED.append(name)
@@ -87,19 +96,20 @@ class Host:
                        backend={"type": "socket", "data": {"addr": address, "server": False}})
         vm.plug_vsock()
 
-    def dial(self, port, timeout=30):
+    def dial(self, port, timeout=30, kind=socket.SOCK_STREAM):
         """A connection to a port of the guest, or ConnectionError."""
-        sock = socket.socket(socket.AF_UNIX)
+        sock = socket.socket(socket.AF_UNIX, kind)
         sock.settimeout(timeout)
+        seqpacket = kind == socket.SOCK_SEQPACKET
         try:
-            sock.connect(str(self.hybrid))
+            sock.connect(f"{self.hybrid}_seqpacket" if seqpacket else str(self.hybrid))
             sock.sendall(b"CONNECT %d\n" % port)
             line = b""
             while not line.endswith(b"\n"):
-                byte = sock.recv(1)
-                if not byte:
+                piece = sock.recv(100 if seqpacket else 1)
+                if not piece:
                     raise ConnectionError("refused")
-                line += byte
+                line += piece
         except BaseException:
             sock.close()
             raise
@@ -112,8 +122,8 @@ class Host:
                 return self.dial(port)
         return wait_for(attempt, timeout, f"somebody at port {port} of the guest")
 
-    def serve(self, port, function, backlog=512):
-        service = Service(f"{self.hybrid}_{port}", function, backlog)
+    def serve(self, port, function, backlog=512, kind=socket.SOCK_STREAM):
+        service = Service(f"{self.hybrid}_{port}", function, backlog, kind)
         self.services.append(service)
         return service
 
@@ -136,8 +146,8 @@ class Host:
 class Service:
     """Calls FUNCTION with each connection, in a thread of its own; without one, nobody accepts."""
 
-    def __init__(self, path, function, backlog):
-        self.listener = socket.socket(socket.AF_UNIX)
+    def __init__(self, path, function, backlog, kind):
+        self.listener = socket.socket(socket.AF_UNIX, kind)
         self.listener.bind(path)
         self.listener.listen(backlog)
         self.function, self.open = function, set()
@@ -167,6 +177,22 @@ class Service:
         for sock in list(self.open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+
+class Prog:
+    """vsock-prog in the guest; see there for its commands."""
+
+    def __init__(self, vm, name):
+        self.vm, self.name = vm, name
+        self.pid = int(vm.check(f"vsock-prog {name}"))
+
+    def __call__(self, *words):
+        return self.vm.check(f"vsock-prog {self.name} {' '.join(str(w) for w in words)}").strip()
+
+    def must(self, *words, want="ok"):
+        answer = self(*words)
+        need(answer == want or answer.split()[0] == want, f"{' '.join(map(str, words))}: {answer}, not {want}")
+        return answer
 
 
 def read_all(sock):

@@ -14,11 +14,12 @@ from pathlib import Path
 from sluicevm import ROOT, VM, base_layer, find_kernel, modules_layer, our_modules
 
 GUEST_CID = 42
+DIAG = ["vsock_diag"]    # loaded when somebody asks
 
 
 def guest_options(kernel, driver):
-    return {"kernel": kernel, "driver": driver, "load": ["virtio_net"], "mem": 384, "cpus": 1, "boot_timeout": 600,
-            "log_dir": "/tmp", "append": quick_boot()}
+    return {"kernel": kernel, "driver": driver, "load": ["virtio_net"], "modules": DIAG, "mem": 384, "cpus": 1,
+            "boot_timeout": 600, "log_dir": "/tmp", "append": quick_boot()}
 
 
 def quick_boot():
@@ -46,8 +47,8 @@ def run(script, args, kernel, host, guests, logs, name, timeout=1500):
     env.update({k: os.environ[k] for k in ("XDG_CACHE_HOME", "SLUICE_BUILD") if k in os.environ})
     settings = " ".join(f"'{k}={v}'" for k, v in env.items())
     ours = {"driver": "ours", "load_driver": False} if host == "ours" else {}
-    with VM(kernel=kernel, load=["vhost_vsock"], share_root=True, mem=2048, cpus=2, log_dir=logs, name=name,
-            **ours) as outer:
+    with VM(kernel=kernel, load=["vhost_vsock"], modules=DIAG, share_root=True, mem=2048, cpus=2, log_dir=logs,
+            name=name, **ours) as outer:
         return outer.script(f"exec chroot /host env {settings} python3 {Path(script).resolve()} --inner "
                             f"{' '.join(map(str, args))}", timeout, sys.stdout.buffer.write)[0]
 

@@ -9,8 +9,11 @@
  * than its MS. The commands are in the table at the end. Payload is the pattern that hostile-device sends: byte N of
  * each direction of a connection is known.
  */
+#include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -23,6 +26,9 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/errqueue.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/sockios.h>
 #include <linux/vm_sockets.h>
 
@@ -31,7 +37,26 @@ enum {
 	LINE_BYTES = 512,
 	WORDS = 16,
 	CHUNK = 65536,
+	MESSAGE_MAX = 4 << 20,
+	PAGE = 4096,
 };
+
+/* linux/vsockmon.h is not for programs: it includes a header of the kernel's. */
+struct monitored {
+	uint64_t src_cid, dst_cid;
+	uint32_t src_port, dst_port;
+	uint16_t op, transport, header_len;
+	uint8_t reserved[2];
+	uint8_t bytes[];
+};
+
+/* virtio 1.4 5.10.6: what lies behind it, without the credit. */
+struct virtio_part {
+	uint64_t src_cid, dst_cid;
+	uint32_t src_port, dst_port, len;
+	uint16_t type, op;
+	uint32_t flags;
+} __attribute__((packed));
 
 struct slot {
 	int fd;
@@ -42,6 +67,8 @@ struct slot {
 static struct slot slots[SLOTS];
 static char answer[LINE_BYTES];
 static uint8_t chunk[CHUNK];
+static uint8_t message[MESSAGE_MAX] __attribute__((aligned(PAGE)));
+static int new_type = SOCK_STREAM;
 
 static int64_t now_ms(void)
 {
@@ -84,7 +111,7 @@ static int new_socket(struct slot *s)
 {
 	if (s->fd >= 0)
 		close(s->fd);
-	*s = (struct slot){ .fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) };
+	*s = (struct slot){ .fd = socket(AF_VSOCK, new_type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) };
 	return s->fd;
 }
 
@@ -210,10 +237,10 @@ static void do_send(struct slot *s, char **w)
 	say_done("ok", done);
 }
 
-static bool right_bytes(struct slot *s, ssize_t n)
+static bool right_bytes(struct slot *s, const uint8_t *bytes, ssize_t n)
 {
 	for (ssize_t i = 0; i < n; i++) {
-		if (chunk[i] != pattern(s->received + (uint32_t)i))
+		if (bytes[i] != pattern(s->received + (uint32_t)i))
 			return false;
 	}
 	s->received += (uint32_t)n;
@@ -229,7 +256,7 @@ static void do_recv(struct slot *s, char **w)
 		long n = want - done < CHUNK ? want - done : CHUNK;
 		ssize_t got = recv(s->fd, chunk, (size_t)n, 0);
 
-		if (got > 0 && !right_bytes(s, got)) {
+		if (got > 0 && !right_bytes(s, chunk, got)) {
 			say_done("bad", done);
 			return;
 		}
@@ -247,6 +274,252 @@ static void do_recv(struct slot *s, char **w)
 		}
 	}
 	say_done("ok", done);
+}
+
+static bool has_word(char **w, const char *word)
+{
+	for (; *w; w++) {
+		if (strcmp(*w, word) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The number behind "@key=" among the words. */
+static long option(char **w, const char *key, long otherwise)
+{
+	size_t n = strlen(key);
+
+	for (; *w; w++) {
+		if (strncmp(*w, key, n) == 0 && (*w)[n] == '=')
+			return strtol(*w + n + 1, NULL, 0);
+	}
+	return otherwise;
+}
+
+/* One message of the bytes that continue the stream. A failure sends none of them, so the next message has them too. */
+static void do_put(struct slot *s, char **w)
+{
+	size_t len = (size_t)number(w, 0, 0), bad = (size_t)option(w, "bad", (long)len);
+	long wait = option(w, "wait", -1);
+	struct timeval tv = { .tv_sec = wait / 1000, .tv_usec = wait % 1000 * 1000 };
+	struct iovec iov[2] = { { message, bad }, { NULL, len - bad } };
+	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = bad < len ? 2 : 1 };
+	int flags = has_word(w, "eor") ? MSG_EOR : 0;
+	ssize_t n;
+
+	for (size_t i = 0; i < bad; i++)
+		message[i] = pattern(s->sent + (uint32_t)i);
+	if (wait >= 0) {
+		setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+		fcntl(s->fd, F_SETFL, 0);
+	}
+	n = sendmsg(s->fd, &mh, flags | MSG_NOSIGNAL);
+	if (n < 0)
+		say_error();
+	else
+		say_done("ok", n);
+	fcntl(s->fd, F_SETFL, O_NONBLOCK);
+	s->sent += n > 0 ? (uint32_t)n : 0;
+}
+
+/* One message, into a buffer of so many bytes. */
+static void do_get(struct slot *s, char **w)
+{
+	size_t room = (size_t)number(w, 0, MESSAGE_MAX), bad = (size_t)option(w, "bad", (long)room);
+	struct iovec iov[2] = { { message, bad }, { NULL, room - bad } };
+	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = bad < room ? 2 : 1 };
+	long lost = option(w, "lost", 0);
+	uint32_t began = s->received;
+	bool right;
+	ssize_t n, in_buffer;
+
+	if (!wait_for(s, POLLIN, now_ms() + option(w, "ms", 5000))) {
+		snprintf(answer, sizeof(answer), "timeout");
+		return;
+	}
+	n = recvmsg(s->fd, &mh, (has_word(w, "peek") ? MSG_PEEK : 0) | (has_word(w, "trunc") ? MSG_TRUNC : 0));
+	if (n < 0) {
+		say_error();
+		s->received += (uint32_t)lost;
+		return;
+	}
+	in_buffer = n < (ssize_t)room ? n : (ssize_t)room;
+	right = right_bytes(s, message, in_buffer);
+	s->received = has_word(w, "peek") ? began : began + (uint32_t)(lost ?: n);
+	snprintf(answer, sizeof(answer), "%s %ld%s%s", right ? "ok" : "bad", (long)n,
+		 mh.msg_flags & MSG_EOR ? " eor" : "", mh.msg_flags & MSG_TRUNC ? " trunc" : "");
+}
+
+/* Messages of sizes that the other end can tell beforehand, until so many went or came. */
+static size_t nth_size(long n, long largest)
+{
+	return (size_t)((unsigned long)n * 2654435761u % (unsigned long)largest) + 1;
+}
+
+static void do_puts(struct slot *s, char **w)
+{
+	long count = number(w, 0, 0), largest = number(w, 1, 1), i;
+	int64_t until = now_ms() + number(w, 2, 60000);
+
+	for (i = 0; i < count; i++) {
+		size_t len = nth_size(i, largest);
+		ssize_t n;
+
+		for (size_t k = 0; k < len; k++)
+			message[k] = pattern(s->sent + (uint32_t)k);
+		do {
+			n = send(s->fd, message, len, MSG_NOSIGNAL);
+		} while (n < 0 && errno == EAGAIN && wait_for(s, POLLOUT, until));
+		if (n != (ssize_t)len) {
+			say_done(n < 0 ? error_name(errno) : "partial", i);
+			return;
+		}
+		s->sent += (uint32_t)len;
+	}
+	say_done("ok", count);
+}
+
+static void do_gets(struct slot *s, char **w)
+{
+	long count = number(w, 0, 0), largest = number(w, 1, 1), i;
+	int64_t until = now_ms() + number(w, 2, 60000);
+
+	for (i = 0; i < count; i++) {
+		ssize_t n;
+
+		do {
+			n = recv(s->fd, message, sizeof(message), 0);
+		} while (n < 0 && errno == EAGAIN && wait_for(s, POLLIN, until));
+		if (n < 0 || n != (ssize_t)nth_size(i, largest) || !right_bytes(s, message, n)) {
+			say_done(n < 0 ? error_name(errno) : "bad", i);
+			return;
+		}
+	}
+	say_done("ok", count);
+}
+
+static void do_outq(struct slot *s, char **w)
+{
+	int bytes = 0;
+
+	(void)w;
+	if (ioctl(s->fd, SIOCOUTQ, &bytes))
+		say_error();
+	else
+		say_done("ok", bytes);
+}
+
+static void do_lowat(struct slot *s, char **w)
+{
+	int bytes = (int)number(w, 0, 1);
+
+	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)))
+		say_error();
+}
+
+static void do_zput(struct slot *s, char **w)
+{
+	size_t len = (size_t)number(w, 0, 0), off = (size_t)option(w, "off", 0);
+	size_t bad = (size_t)option(w, "bad", (long)len);
+	struct iovec iov[2] = { { message + off, bad }, { NULL, len - bad } };
+	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = bad < len ? 2 : 1 };
+	int one = 1;
+	ssize_t n;
+
+	for (size_t i = 0; i < bad; i++)
+		message[off + i] = pattern(s->sent + (uint32_t)i);
+	if (setsockopt(s->fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one))) {
+		say_error();
+		return;
+	}
+	n = sendmsg(s->fd, &mh, MSG_ZEROCOPY | MSG_NOSIGNAL);
+	if (n < 0)
+		say_error();
+	else
+		say_done("ok", n);
+	s->sent += n > 0 ? (uint32_t)n : 0;
+}
+
+/* The kernel needs the bytes of these sends no more. */
+static void do_zdone(struct slot *s, char **w)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct sock_extended_err)) + 64];
+	} control;
+	struct msghdr mh = { .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct sock_extended_err e;
+	struct cmsghdr *cmsg;
+
+	if (!wait_for(s, 0, now_ms() + number(w, 0, 5000))) {
+		snprintf(answer, sizeof(answer), "timeout");
+		return;
+	}
+	if (recvmsg(s->fd, &mh, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) {
+		say_error();
+		return;
+	}
+	cmsg = CMSG_FIRSTHDR(&mh);
+	if (!cmsg || cmsg->cmsg_len < CMSG_LEN(sizeof(e))) {
+		snprintf(answer, sizeof(answer), "no notification");
+		return;
+	}
+	memcpy(&e, CMSG_DATA(cmsg), sizeof(e));
+	snprintf(answer, sizeof(answer), "%s %u %u%s",
+		 e.ee_origin == SO_EE_ORIGIN_ZEROCOPY && !e.ee_errno ? "ok" : "bad", e.ee_info, e.ee_data,
+		 e.ee_code & SO_EE_CODE_ZEROCOPY_COPIED ? " copied" : "");
+}
+
+/* Listen to an interface of type vsockmon. */
+static void do_tap(struct slot *s, char **w)
+{
+	struct sockaddr_ll sa = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL) };
+	int bytes = MESSAGE_MAX;
+
+	sa.sll_ifindex = (int)if_nametoindex(w[0] ?: "");
+	if (s->fd >= 0)
+		close(s->fd);
+	*s = (struct slot){ .fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_ALL)) };
+	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&sa, sizeof(sa)) ||
+	    setsockopt(s->fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)))
+		say_error();
+}
+
+static bool consistent(const struct monitored *m, const struct virtio_part *v)
+{
+	return m->src_cid == v->src_cid && m->dst_cid == v->dst_cid && m->src_port == v->src_port &&
+	       m->dst_port == v->dst_port && le16toh(m->transport) == 2 && le16toh(m->header_len) == 44;
+}
+
+static void do_tapped(struct slot *s, char **w)
+{
+	struct slot stream = { .received = (uint32_t)option(w, "at", 0) };
+	const struct monitored *m = (const struct monitored *)(const void *)message;
+	struct virtio_part v;
+	ssize_t n, payload;
+
+	if (!wait_for(s, POLLIN, now_ms() + option(w, "ms", 5000))) {
+		snprintf(answer, sizeof(answer), "timeout");
+		return;
+	}
+	n = recv(s->fd, message, sizeof(message), 0);
+	payload = n - (ssize_t)sizeof(*m) - 44;
+	if (payload < 0) {
+		say_done("short", n);
+		return;
+	}
+	memcpy(&v, m->bytes, sizeof(v));
+	snprintf(answer, sizeof(answer), "%s op=%u vop=%u type=%u flags=%u src=%u dst=%u len=%u payload=%ld",
+		 consistent(m, &v) && right_bytes(&stream, m->bytes + 44, payload) ? "ok" : "bad", le16toh(m->op),
+		 le16toh(v.op), le16toh(v.type), le32toh(v.flags), le32toh(v.src_port), le32toh(v.dst_port),
+		 le32toh(v.len), (long)payload);
+}
+
+static void do_type(struct slot *s, char **w)
+{
+	(void)s;
+	new_type = has_word(w, "seqpacket") ? SOCK_SEQPACKET : SOCK_STREAM;
 }
 
 /* Send, and read the same back; COUNT times. */
@@ -382,6 +655,17 @@ static const struct {
 	{ "send", do_send },	       /* SLOT BYTES [MS]: bytes sent */
 	{ "recv", do_recv },	       /* SLOT BYTES [MS]: bytes received */
 	{ "ping", do_ping },	       /* SLOT BYTES COUNT [MS] */
+	{ "type", do_type },	       /* SLOT stream|seqpacket: of every socket that is made from now on */
+	{ "put", do_put },	       /* SLOT BYTES [eor] [bad=BYTES] [wait=MS]: a message; wait=0: without end */
+	{ "get", do_get },	       /* SLOT [ROOM [peek] [trunc] [lost=BYTES] [bad=BYTES] [ms=MS]] */
+	{ "outq", do_outq },	       /* SLOT: bytes on their way */
+	{ "lowat", do_lowat },	       /* SLOT BYTES: SO_RCVLOWAT */
+	{ "zput", do_zput },	       /* SLOT BYTES [off=BYTES] [bad=BYTES]: once, by MSG_ZEROCOPY */
+	{ "zdone", do_zdone },	       /* SLOT [MS]: the next notification: first, last, copied */
+	{ "tap", do_tap },	       /* SLOT INTERFACE: a packet socket */
+	{ "tapped", do_tapped },       /* SLOT [at=OFFSET] [ms=MS]: the next packet; its offset in the stream */
+	{ "puts", do_puts },	       /* SLOT COUNT LARGEST [MS]: messages of many sizes */
+	{ "gets", do_gets },	       /* SLOT COUNT LARGEST [MS] */
 	{ "poll", do_poll },	       /* SLOT: what is ready now */
 	{ "error", do_error },	       /* SLOT [MS] */
 	{ "shutdown", do_shutdown },   /* SLOT HOW */

@@ -32,7 +32,7 @@ void vsd_conn_reap(struct vsd_conn *s)
 {
 	struct vsd_guest *g = s->watch.guest;
 
-	if (s->phase != VSD_PHASE_NONE || s->batched || !vsock_conn_idle(&s->c))
+	if (!g || s->phase != VSD_PHASE_NONE || s->batched || !vsock_conn_idle(&s->c))
 		return;
 	*s->all_link = s->all_next;
 	if (s->all_next)
@@ -40,6 +40,8 @@ void vsd_conn_reap(struct vsd_conn *s)
 	s->all_next = g->dead;
 	g->dead = s;
 	g->conns--;
+	g->from_siblings -= s->from_sibling;
+	g->due = true;
 	/* Whatever still comes for it in this turn finds no guest to act on. */
 	s->watch.guest = NULL;
 }
@@ -68,7 +70,7 @@ void vsd_conn_want_out(struct vsd_conn *s, bool wants)
 	epoll_ctl(s->watch.guest->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev);
 }
 
-static void clear_from_guest(struct vsd_conn *s)
+void vsd_conn_drop(struct vsd_conn *s)
 {
 	vsock_tail_clear(&s->tail);
 	vsock_tail_clear(&s->part);
@@ -77,13 +79,14 @@ static void clear_from_guest(struct vsd_conn *s)
 
 void vsd_conn_hang_up(struct vsd_conn *s)
 {
+	vsd_sibling_part(s, false);
 	if (s->fd >= 0)
 		close(s->fd);
 	vsd_conn_release(s);
 	s->fd = -1;
 	s->wants_out = false;
 	s->phase = VSD_PHASE_NONE;
-	clear_from_guest(s);
+	vsd_conn_drop(s);
 	vsock_tail_clear(&s->rest);
 	vsock_timer_stop(&s->watch.guest->mux.timers, &s->c.timer);
 }
@@ -150,7 +153,7 @@ void vsd_conn_deaf(struct vsd_conn *s)
 	s->lost = true;
 	vsd_conn_release(s);
 	vsock_mux_consumed(m, &s->c, vsd_conn_unread(s));
-	clear_from_guest(s);
+	vsd_conn_drop(s);
 	vsd_conn_want_out(s, false);
 	if (s->phase == VSD_PHASE_LINGER) {
 		vsd_conn_hang_up(s);
@@ -194,6 +197,8 @@ u32 vsd_conn_offer(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 bytes)
 	struct vsd_guest *g = s->watch.guest;
 	ssize_t n;
 
+	if (s->sibling && s->phase == VSD_PHASE_OPEN)
+		return vsd_sibling_offer(s, iov, niov, bytes);
 	if (s->phase != VSD_PHASE_OPEN || s->deaf) {
 		s->lost |= bytes > 0;
 		vsock_mux_consumed(&g->mux, &s->c, bytes);
@@ -325,14 +330,16 @@ void vsd_conn_news(struct vsd_conn *s)
 	s->c.facts = 0;
 	if (facts & VSOCK_OVER) {
 		if (s->phase != VSD_PHASE_LINGER)
-			over(s);
+			s->sibling ? vsd_sibling_over(s) : over(s);
 	} else if (facts & VSOCK_OPENED) {
 		s->watch.guest->counters.opened++;
-		if (s->phase == VSD_PHASE_WAIT)
+		if (s->sibling)
+			vsd_sibling_opened(s);
+		else if (s->phase == VSD_PHASE_WAIT)
 			vsd_host_welcome(s);
 	}
 	if ((facts & VSOCK_HINTED) && s->phase == VSD_PHASE_OPEN)
-		hinted(s);
+		s->sibling ? vsd_sibling_hinted(s) : hinted(s);
 	vsd_conn_reap(s);
 }
 

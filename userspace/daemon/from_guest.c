@@ -46,7 +46,7 @@ static void hold(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u32 d
 		niov += l->packets[i].niov;
 	}
 	if (bytes > done)
-		vsd_conn_keep(s, l->out, niov, done);
+		vsd_conn_keep(s, l->from.out, niov, done);
 	if (i == VSD_NO_PACKET || s->c.state != VSP_ESTABLISHED)
 		return;
 	b->left = (u16)(b->packets - i);
@@ -66,17 +66,17 @@ static void flush_conn(struct vsd_guest *g, struct batch *b, struct vsd_conn *s)
 	for (u32 i = s->batch_first; i != VSD_NO_PACKET; i = l->packets[i].next) {
 		const struct vsd_packet *p = &l->packets[i];
 
-		memcpy(&l->out[niov], &l->iov[p->first], p->niov * sizeof(l->out[0]));
+		memcpy(&l->from.out[niov], &l->from.iov[p->first], p->niov * sizeof(l->from.out[0]));
 		niov += p->niov;
 	}
-	done = s->batch_bytes ? vsd_conn_offer(s, l->out, niov, s->batch_bytes) : 0;
+	done = s->batch_bytes ? vsd_conn_offer(s, l->from.out, niov, s->batch_bytes) : 0;
 	if (done < s->batch_bytes) {
 		bool may_hold = !b->mixed && b->taken == b->packets && (g->held != s || g->loop->now < g->held_until);
 
 		if (may_hold)
 			hold(g, b, s, done);
 		else
-			vsd_conn_keep(s, l->out, niov, done);
+			vsd_conn_keep(s, l->from.out, niov, done);
 	}
 	s->batch_first = VSD_NO_PACKET;
 	s->batch_bytes = 0;
@@ -160,18 +160,29 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 
 static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 {
-	struct vsd_conn *s = vsd_conn_new(g);
+	struct vsd_conn *s;
 
+	/* The guest sees what it sees where nobody listens. */
+	if (!vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
+		g->counters.denied++;
+		vsd_guest_warn(g, "connection to %u:%u refused: not for this guest", hdr->dst.cid, hdr->dst.port);
+		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_NO_FLOW);
+		return;
+	}
+	s = vsd_conn_new(g);
 	if (!s) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
-		vsd_guest_warn(g, "connection to host port %u refused: %u connections are open; see --max-connections",
-			       hdr->dst.port, g->conns);
+		vsd_guest_warn(g, "connection to %u:%u refused: %u connections are open; see --max-connections",
+			       hdr->dst.cid, hdr->dst.port, g->conns);
 		return;
 	}
 	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
-	vsd_host_dial(s);
+	if (hdr->dst.cid == VSP_CID_HOST)
+		vsd_host_dial(s);
+	else
+		vsd_sibling_dial(s);
 }
 
 static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *hdr, u32 niov)
@@ -179,6 +190,10 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	struct vsock_conn *c = vsock_mux_find(&g->mux, hdr);
 	struct vsd_conn *s = c ? vsd_conn_of(c) : NULL;
 
+	if (!c && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
+		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
+		return;
+	}
 	/* Any other packet of a connection comes after the payload before it. */
 	if (s && s->batched && hdr->op != VSP_OP_RW) {
 		b->mixed = true;
@@ -187,9 +202,9 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0)) {
 	case VSOCK_DELIVER:
 		assert(s);
-		niov = trim(&g->loop->iov[b->niov], niov, hdr->len);
+		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);
 		if (s->seqpacket)
-			vsd_record_arrive(s, hdr, &g->loop->iov[b->niov], niov);
+			vsd_record_arrive(s, hdr, &g->loop->from.iov[b->niov], niov);
 		else
 			collect(g, b, s, niov, hdr->len);
 		break;
@@ -197,6 +212,9 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 		spawn(g, hdr);
 		break;
 	default:
+		/* Payload right behind the answer needs somebody to go to. */
+		if (s && (c->facts & VSOCK_OPENED))
+			vsd_conn_news(s);
 		break;
 	}
 }
@@ -206,7 +224,7 @@ enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
 static enum took take(struct vsd_guest *g, struct batch *b)
 {
 	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
-	struct iovec *iov = &g->loop->iov[b->niov];
+	struct iovec *iov = &g->loop->from.iov[b->niov];
 	struct vu_pop p = vu_ring_pop(r, &g->dev.mem, false, iov, VSD_BATCH_IOV - b->niov);
 	struct vsp_wire wire;
 	struct vsp_decoded d;

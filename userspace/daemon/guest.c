@@ -4,6 +4,8 @@
 #include "kernel/proto/names.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,8 +83,22 @@ static void close_all(struct vsd_guest *g)
 	}
 	if (g->vu_fd >= 0) {
 		close(g->vu_fd);
-		unlink(g->opts->socket);
+		if (g->opts->socket)
+			unlink(g->opts->socket);
 	}
+}
+
+/* The socket that was handed in: a listener, or the front-end itself, which begin_session() is to take. */
+static int take_socket(struct vsd_guest *g)
+{
+	int fd = g->opts->fd, listens = 0;
+	socklen_t len = sizeof(listens);
+
+	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	*(listens ? &g->vu_fd : &g->handed_fd) = fd;
+	return 0;
 }
 
 /* The front-end's socket comes last: whoever can connect to it finds the others. */
@@ -90,16 +106,49 @@ static int listen_all(struct vsd_guest *g)
 {
 	snprintf(g->seq_path, sizeof(g->seq_path), "%s_seqpacket", g->opts->uds_path);
 	g->vu_fd = -1;
+	g->handed_fd = -1;
 	g->host_fd[VSD_HOST_SEQPACKET] = -1;
-	g->host_fd[VSD_HOST_STREAM] = vsd_host_listen(g->name, "uds-path", g->opts->uds_path, SOCK_STREAM);
+	g->host_fd[VSD_HOST_STREAM] = vsd_host_listen(g->name, "uds-path", g->opts->uds_path, SOCK_STREAM, 0777);
 	if (g->host_fd[VSD_HOST_STREAM] >= 0)
-		g->host_fd[VSD_HOST_SEQPACKET] = vsd_host_listen(g->name, "uds-path", g->seq_path, SOCK_SEQPACKET);
-	if (g->host_fd[VSD_HOST_SEQPACKET] >= 0)
-		g->vu_fd = vsd_host_listen(g->name, "socket", g->opts->socket, SOCK_STREAM);
+		g->host_fd[VSD_HOST_SEQPACKET] =
+			vsd_host_listen(g->name, "uds-path", g->seq_path, SOCK_SEQPACKET, 0777);
+	if (g->host_fd[VSD_HOST_SEQPACKET] >= 0 && g->opts->socket)
+		g->vu_fd = vsd_host_listen(g->name, "socket", g->opts->socket, SOCK_STREAM, 0777);
+	else if (g->host_fd[VSD_HOST_SEQPACKET] >= 0)
+		return take_socket(g);
 	if (g->vu_fd >= 0)
 		return 0;
 	close_all(g);
 	return -EADDRINUSE;
+}
+
+static void poll_front_ends(struct vsd_guest *g, bool poll)
+{
+	struct epoll_event ev = { .events = poll ? EPOLLIN : 0, .data.ptr = &g->vu_watch };
+
+	if (g->vu_fd >= 0)
+		epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->vu_fd, &ev);
+}
+
+/* A front-end is there. The next one waits until it is gone. */
+static void begin_session(struct vsd_guest *g, int fd)
+{
+	vu_dev_begin(&g->dev, fd);
+	if (watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd, 0)) {
+		vu_dev_end(&g->dev);
+		return;
+	}
+	poll_front_ends(g, false);
+	g->counters.sessions++;
+	vsd_log(VSD_INFO, g->name, "front-end connected");
+}
+
+static void accept_front_end(struct vsd_guest *g)
+{
+	int fd = accept4(g->vu_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd >= 0)
+		begin_session(g, fd);
 }
 
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts)
@@ -124,11 +173,17 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	err = listen_all(g);
 	if (err)
 		goto no_sockets;
-	err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd, 0);
+	if (g->vu_fd >= 0)
+		err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd, 0);
 	for (u32 i = 0; i < NUM_VSD_HOST_KINDS && !err; i++)
 		err = watch(g, &g->host_watch[i], VSD_SOURCE_HOST_LISTENER + i, g->host_fd[i], 0);
 	if (!err) {
-		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s", opts->socket, opts->uds_path);
+		g->next = loop->guests;
+		loop->guests = g;
+		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s",
+			opts->socket ? opts->socket : "a socket handed in", opts->uds_path);
+		if (g->handed_fd >= 0)
+			begin_session(g, g->handed_fd);
 		return 0;
 	}
 	vsd_log(VSD_ERROR, g->name, "cannot poll its sockets: %s", strerror(-err));
@@ -137,6 +192,29 @@ no_sockets:
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);
 	return err;
+}
+
+bool vsd_guest_reset(struct vsd_guest *g, u32 host_cid, u32 host_port, u32 guest_port)
+{
+	bool found = false;
+
+	for (struct vsd_conn *s = g->all; s; s = s->all_next) {
+		if (s->c.host_cid != host_cid || s->c.host_port != host_port || s->c.guest_port != guest_port ||
+		    !s->c.hashed)
+			continue;
+		found = true;
+		s->lost = true;
+		vsd_guest_wake(g);
+		vsock_mux_abort(&g->mux, &s->c);
+	}
+	return found;
+}
+
+void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opts)
+{
+	g->opts = opts;
+	g->mux.params.connect_timeout = opts->connect_ms * VSD_MS;
+	g->mux.params.close_timeout = opts->close_ms * VSD_MS;
 }
 
 /*
@@ -179,8 +257,6 @@ static void drain_news(struct vsd_guest *g)
 
 static void end_session(struct vsd_guest *g, const char *why)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &g->vu_watch };
-
 	if (why)
 		vsd_guest_warn(g, "front-end dropped: %s", why);
 	else
@@ -192,25 +268,9 @@ static void end_session(struct vsd_guest *g, const char *why)
 	drain_news(g);
 	g->from_due = false;
 	g->starved = false;
-	epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->vu_fd, &ev);
-}
-
-static void begin_session(struct vsd_guest *g)
-{
-	struct epoll_event ev = { .events = 0, .data.ptr = &g->vu_watch };
-	int fd = accept4(g->vu_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	vu_dev_begin(&g->dev, fd);
-	if (watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd, 0)) {
-		vu_dev_end(&g->dev);
-		return;
-	}
-	/* The next front-end waits until this one is gone. */
-	epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->vu_fd, &ev);
-	g->counters.sessions++;
-	vsd_log(VSD_INFO, g->name, "front-end connected");
+	poll_front_ends(g, true);
+	if (g->vu_fd < 0 && g->opts->alone)
+		kill(getpid(), SIGTERM); /* the convention: nobody can ever come again */
 }
 
 /* The messages that are there, up to a limit: what is left raises the next event. */
@@ -259,7 +319,7 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 	switch (w->source) {
 	case VSD_SOURCE_VU_LISTENER:
 		if (g->dev.chan.fd < 0)
-			begin_session(g);
+			accept_front_end(g);
 		break;
 	case VSD_SOURCE_FRONT_END:
 		if (g->dev.chan.fd >= 0)
@@ -346,12 +406,13 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 	const struct vsd_counters *n = &g->counters;
 
 	vsd_log(level, g->name,
-		"connections=%u sessions=%llu opened=%llu refused=%llu packets_from_guest=%llu bytes_from_guest=%llu "
-		"packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
+		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu packets_from_guest=%llu "
+		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
-		(unsigned long long)n->refused, (unsigned long long)n->packets_from_guest,
-		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
-		(unsigned long long)n->bytes_to_guest, (unsigned long long)n->messages_too_big);
+		(unsigned long long)n->refused, (unsigned long long)n->denied,
+		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
+		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest,
+		(unsigned long long)n->messages_too_big);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
 			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),
@@ -361,6 +422,11 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 
 void vsd_guest_stop(struct vsd_guest *g)
 {
+	struct vsd_guest **link = &g->loop->guests;
+
+	while (*link != g)
+		link = &(*link)->next;
+	*link = g->next;
 	vu_dev_end(&g->dev);
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);

@@ -2,29 +2,33 @@
 /*
  * guest.h - one guest: its front-end's session, its connections, the sockets of both
  *
- * Everything of a guest is served by one thread, which never blocks: every socket is non-blocking, every wait is an
- * epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes nobody,
- * whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says otherwise.
+ * Everything of a guest is served by one thread (loop.h), which never blocks: every socket is non-blocking, every wait
+ * is an epoll event or a deadline. Connection sockets are edge-triggered, so a connection that can do nothing wakes
+ * nobody, whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says
+ * otherwise.
  *
  *   guest.c        sessions, events, deadlines, news of the engine
  *   conn.c         what happens to one connection's socket
+ *   sibling.c      connections between guests
  *   host.c         host clients and host listeners: the hybrid protocol
  *   record.c       messages from the guest
+ *   print.c        what is to be known of it
  *   from_guest.c   the data path from the guest
  *   to_guest.c     the data path to the guest
  */
 #ifndef VSD_GUEST_H
 #define VSD_GUEST_H
 
-#include "daemon/opts.h"
+#include "daemon/config.h"
+#include "daemon/loop.h"
 #include "engine/mux.h"
 #include "engine/tail.h"
 #include "kernel/proto/frame.h"
 #include "vu/dev.h"
 
+#include <stdio.h>
+
 enum {
-	VSD_BATCH_PACKETS = 256,   /* packets from the guest between two publications of the used ring */
-	VSD_BATCH_IOV = 2048,	   /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
 	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_HOLD_MS = 1,	   /* packets of a connection whose socket is full stay on the ring */
@@ -33,21 +37,7 @@ enum {
 	VSD_ACCEPT_BATCH = 64,	   /* host clients accepted at a time */
 	VSD_DIAL_RETRY_MS = 5,	   /* a host listener's backlog was full: look again */
 	VSD_ACCEPT_RETRY_MS = 100, /* out of descriptors or memory: look again */
-};
-#define VSD_MS 1000000ull /* ns */
-
-/* What an epoll event is about. The first member of, or embedded in, what it concerns. */
-enum vsd_source {
-	VSD_SOURCE_SIGNAL,
-	VSD_SOURCE_VU_LISTENER,
-	VSD_SOURCE_FRONT_END,
-	VSD_SOURCE_KICK_RX,
-	VSD_SOURCE_KICK_TX,
-	VSD_SOURCE_KICK_EVENT,
-	VSD_SOURCE_HOST_LISTENER, /* + enum vsd_host_kind */
-	VSD_SOURCE_HOST_SEQPACKET,
-	VSD_SOURCE_CONN,
-	NUM_VSD_SOURCES,
+	VSD_SIBLING_PART = 2,	   /* other guests may use one of so many of a guest's connections */
 };
 
 /* The two listeners for host clients. */
@@ -57,53 +47,28 @@ enum vsd_host_kind {
 	NUM_VSD_HOST_KINDS,
 };
 
-struct vsd_guest;
-
-struct vsd_watch {
-	enum vsd_source source;
-	struct vsd_guest *guest;
-};
-
-/* A packet of a batch: where its payload lies. */
-struct vsd_packet {
-	u16 first; /* segment */
-	u16 niov;
-	u32 len;
-	u16 next; /* packet of the same connection, or VSD_NO_PACKET */
-};
-#define VSD_NO_PACKET 0xffff
-
-/**
- * struct vsd_loop - what all guests of a thread share
- * @epfd: epoll
- * @spare_fd: given up for a moment to refuse a client when there are no descriptors left
- * @now: CLOCK_MONOTONIC in ns, read once per turn of the loop
- * @polling: the next turn comes without anybody having to ring a doorbell
- * @iov: segments of the batch being worked on; @out: of the system call
- * @packets: of the batch
- */
-struct vsd_loop {
-	int epfd;
-	int spare_fd;
-	u64 now;
-	bool polling;
-	struct iovec iov[VSD_BATCH_IOV];
-	struct iovec out[VU_CHAIN_IOV_MAX];
-	struct vsd_packet packets[VSD_BATCH_PACKETS];
-};
-
 /* What a connection's socket is doing. */
 enum vsd_phase {
 	VSD_PHASE_NONE,	   /* no socket (any more) */
 	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
 	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
-	VSD_PHASE_WAIT,	   /* a host client waits for the guest's answer */
+	VSD_PHASE_WAIT,	   /* a host client, or another guest, waits for the guest's answer */
 	VSD_PHASE_OPEN,
 	VSD_PHASE_LINGER, /* the guest is done; the last bytes wait for their reader */
 };
 
+/* Payload of a guest that is offered to another while it is still on the ring. */
+struct vsd_offer {
+	const struct iovec *iov;
+	u32 niov;
+	u32 skip;   /* bytes of the first segment that are done with */
+	u32 left;   /* bytes */
+	bool taken; /* seqpacket: the message was */
+	bool eor;   /* seqpacket: it ends a record */
+};
+
 /**
- * struct vsd_conn - a connection of a guest and its Unix socket
+ * struct vsd_conn - a connection of a guest, and its Unix socket or the other guest's end
  * @watch: for epoll
  * @c: the engine's part
  * @all_next, @all_link: list of all connections of the guest
@@ -113,9 +78,14 @@ enum vsd_phase {
  * @record: seqpacket: messages from the guest, counted
  * @queued: seqpacket: payload in @tail
  * @dial_until: when to stop dialling
+ * @peer: the other guest's end, as long as it is there
+ * @offer: what is offered to it at this moment
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
  * @seqpacket: its socket, and the guest's, is of that type
+ * @sibling: there is no socket, but another guest
+ * @from_sibling: it was the other guest that asked for it
+ * @rest_eor: @rest is the end of a record
  * @batch_first, @batch_last: its packets in the current batch; @batch_bytes, @batch_iov: their sums
  * @batch_next: next connection with packets in the batch
  * @batched: it is in that chain
@@ -138,6 +108,8 @@ struct vsd_conn {
 	struct vsp_record record;
 	u32 queued;
 	u64 dial_until;
+	struct vsd_conn *peer;
+	struct vsd_offer *offer;
 	struct vsd_conn *batch_next;
 	u32 batch_bytes;
 	u32 batch_iov;
@@ -146,6 +118,9 @@ struct vsd_conn {
 	int fd;
 	u8 phase;
 	bool seqpacket;
+	bool sibling;
+	bool rest_eor;
+	bool from_sibling;
 	bool batched;
 	bool wants_out;
 	bool last;
@@ -164,6 +139,7 @@ struct vsd_counters {
 	u64 packets_to_guest;
 	u64 opened;
 	u64 refused;
+	u64 denied; /* by the lists of ports */
 	u64 sessions;
 	u64 messages_too_big; /* a socket or the guest's window will never take them */
 };
@@ -172,16 +148,19 @@ struct vsd_counters {
  * struct vsd_guest - one guest
  * @opts: as configured
  * @loop: its thread's
+ * @next: the next guest of the thread
  * @name: "guest 3", for the log
  * @dev: its front-end's session
  * @mux: its connections
  * @all: every struct vsd_conn
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
- * @conns: how many there are, @dead not counted
- * @vu_fd: listener for the front-end; @host_fd: for host clients, by enum vsd_host_kind
+ * @conns: how many there are, @dead not counted; @from_siblings: of these, opened by other guests
+ * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
+ * @host_fd: listeners for host clients, by enum vsd_host_kind
  * @seq_path: of the second of these
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
+ * @due: there is something to do
  * @from_due: the tx ring may hold something
  * @held: packets of this connection, and no others, were left on the tx ring, because its socket is full
  * @held_until: then they are taken in any case
@@ -192,6 +171,7 @@ struct vsd_counters {
 struct vsd_guest {
 	const struct vsd_guest_opts *opts;
 	struct vsd_loop *loop;
+	struct vsd_guest *next;
 	char name[24];
 	struct vu_dev dev;
 	struct vsock_mux mux;
@@ -201,7 +181,9 @@ struct vsd_guest {
 	struct vsd_counters counters;
 	struct vsd_rate rate;
 	u32 conns;
+	u32 from_siblings;
 	int vu_fd;
+	int handed_fd;
 	int host_fd[NUM_VSD_HOST_KINDS];
 	char seq_path[VSD_PATH_MAX];
 	int polled_kick[VU_RINGS_MAX];
@@ -212,6 +194,7 @@ struct vsd_guest {
 	struct vsd_watch host_watch[NUM_VSD_HOST_KINDS];
 	struct vsd_conn *held;
 	u64 held_until;
+	bool due;
 	bool from_due;
 	bool starved;
 	bool host_paused;
@@ -220,11 +203,24 @@ struct vsd_guest {
 
 /* guest.c */
 
-/* Bind its sockets and wait for its front-end. 0, or -errno after a message. */
+/* Bind its sockets and wait for its front-end, served by @loop from now on. 0, or -errno after a message. */
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts);
+
+/* End connections between these ends with a reset. False: there is none. */
+bool vsd_guest_reset(struct vsd_guest *g, u32 host_cid, u32 host_port, u32 guest_port);
+
+/* Go on with other settings, for which vsd_guest_same() holds. */
+void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opts);
 
 /* End everything and unlink its sockets. */
 void vsd_guest_stop(struct vsd_guest *g);
+
+/* Something happened to it: it is to be served in this turn of the loop, or the next. */
+static inline void vsd_guest_wake(struct vsd_guest *g)
+{
+	g->due = true;
+	g->mux.now = g->loop->now;
+}
 
 void vsd_guest_event(struct vsd_watch *w, u32 events);
 
@@ -261,8 +257,11 @@ void vsd_conn_news(struct vsd_conn *s);
 /* Its deadline passed. */
 void vsd_conn_timeout(struct vsd_conn *s);
 
-/* Close its socket, now. */
+/* Close its socket, or part from the other guest, now. */
 void vsd_conn_hang_up(struct vsd_conn *s);
+
+/* Drop what the guest sent and nobody has got. */
+void vsd_conn_drop(struct vsd_conn *s);
 
 /* Give its memory back (at the end of the turn) if nothing is left of it. */
 void vsd_conn_reap(struct vsd_conn *s);
@@ -285,6 +284,7 @@ static inline void vsd_conn_release(struct vsd_conn *s)
 		return;
 	g->held = NULL;
 	g->from_due = true;
+	vsd_guest_wake(g);
 }
 
 static inline struct vsd_conn *vsd_conn_of(struct vsock_conn *c)
@@ -304,7 +304,46 @@ static inline u32 vsd_conn_unread(const struct vsd_conn *s)
 	return s->seqpacket ? s->queued + s->part.len : s->tail.len;
 }
 
+/* sibling.c */
+
+/* The guest with this CID that @g may reach, or NULL. */
+struct vsd_guest *vsd_sibling_find(struct vsd_guest *g, u32 cid);
+
+/* Connect the guest's request to the guest that it asks for. */
+void vsd_sibling_dial(struct vsd_conn *s);
+
+/* The guest that was asked accepted. */
+void vsd_sibling_opened(struct vsd_conn *s);
+
+/* The guest's shutdown hints grew. */
+void vsd_sibling_hinted(struct vsd_conn *s);
+
+/* The connection is over for the guest. */
+void vsd_sibling_over(struct vsd_conn *s);
+
+/* The other end will get nothing more of it: tell it, and forget each other. @clean: nothing was lost. */
+void vsd_sibling_part(struct vsd_conn *s, bool clean);
+
+/* Copy the segments, @bytes in all, into the other guest. Returns how many are done with. */
+u32 vsd_sibling_offer(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 bytes);
+
+/* The same for one whole message of @len bytes. False: not now. */
+bool vsd_sibling_offer_message(struct vsd_conn *s, const struct iovec *iov, u32 niov, u32 len, bool eor);
+
+/* Fill the segments with what the other end has for this guest. Returns bytes; never more than one message. */
+u32 vsd_sibling_take(struct vsd_conn *s, const struct iovec *iov, u32 niov);
+
+/* The length of the next message, and whether it ends a record. False: there is none. */
+bool vsd_sibling_peek(struct vsd_conn *s, u32 *len, bool *eor);
+
+/* This guest had a turn to take something from the other end. */
+void vsd_sibling_moved(struct vsd_conn *s);
+
 /* record.c */
+
+/* The first four bytes of a message in vsd_conn.tail: its length, and whether it ends a record. */
+#define VSD_RECORD_EOR (1u << 31)
+static_assert((u32)VSP_WINDOW_MAX < VSD_RECORD_EOR, "no message is longer than a window");
 
 /* A packet of a message. */
 void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iovec *iov, u32 niov);
@@ -314,8 +353,11 @@ bool vsd_record_flush(struct vsd_conn *s);
 
 /* host.c */
 
-/* A socket of @type listening at @path; a path where nobody answers is taken over. -errno after a message. */
-int vsd_host_listen(const char *component, const char *option, const char *path, int type);
+/*
+ * A socket of @type listening at @path, with this mode less the umask's; a path where nobody answers is taken over.
+ * -errno after a message.
+ */
+int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode);
 
 /* Take in clients. */
 void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind);
@@ -331,6 +373,10 @@ void vsd_host_welcome(struct vsd_conn *s);
 
 /* Connect to the host's listener for this connection, or try again. */
 void vsd_host_dial(struct vsd_conn *s);
+
+/* print.c: counters, rings and rejects; connections. As lines of the control socket. */
+void vsd_print_guest(const struct vsd_guest *g, FILE *out);
+void vsd_print_conns(const struct vsd_guest *g, FILE *out);
 
 /* from_guest.c: one batch. True: there may be more. */
 bool vsd_from_guest(struct vsd_guest *g);

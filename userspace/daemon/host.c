@@ -43,13 +43,14 @@ static bool is_stale(const char *path, int type)
 	return stale;
 }
 
-int vsd_host_listen(const char *component, const char *option, const char *path, int type)
+int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode)
 {
 	struct sockaddr_un sa = address(path);
 	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int err;
 
-	if (fd < 0)
+	/* The mode of what bind() will create. */
+	if (fd < 0 || fchmod(fd, mode))
 		goto fail;
 	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
 		if (errno != EADDRINUSE)
@@ -185,6 +186,12 @@ void vsd_host_command(struct vsd_conn *s)
 	if (s->seqpacket && !(g->mux.filter.types & VSP_TYPES(VSP_TYPE_SEQPACKET))) {
 		g->mux.rejects[VSP_REJECT_TYPE]++;
 		vsd_guest_warn(g, "seqpacket client refused: there is no guest that can do that");
+		drop_client(s);
+		return;
+	}
+	if (!vsd_policy_allows(&g->opts->to_guest, cmd.port)) {
+		g->counters.denied++;
+		vsd_guest_warn(g, "client refused: port %u of the guest is not for others", cmd.port);
 		drop_client(s);
 		return;
 	}

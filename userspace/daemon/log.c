@@ -26,12 +26,12 @@ enum vsd_level vsd_level_by_name(const char *name)
 
 void vsd_log_set_level(enum vsd_level level)
 {
-	log_level = level;
+	__atomic_store_n(&log_level, level, __ATOMIC_RELAXED);
 }
 
 bool vsd_log_enabled(enum vsd_level level)
 {
-	return level <= log_level;
+	return level <= __atomic_load_n(&log_level, __ATOMIC_RELAXED);
 }
 
 void vsd_log(enum vsd_level level, const char *component, const char *format, ...)

@@ -2,51 +2,34 @@
 /*
  * vsockd - virtio-vsock devices in userspace
  *
- * main.c: start-up, the loop and the end. What the loop does for a guest is in guest.c.
+ * main.c: start-up, signals and the end. The guests are served by threads of their own (fleet.h, loop.h).
  */
-#include "daemon/guest.h"
+#include "daemon/control.h"
+#include "daemon/opts.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-	EVENTS_MAX = 256, /* epoll events taken at a time */
-	FDS_RESERVE = 64, /* descriptors that are not for connections */
+	FDS_RESERVE = 64,  /* descriptors that are not for connections */
+	FDS_PER_GUEST = 8, /* nor these: listeners, front-end, doorbells */
 	EXIT_USAGE = 2,
 };
 
-struct daemon {
-	struct vsd_loop loop;
-	struct vsd_guest guest;
-	struct vsd_watch signal_watch;
-	int signal_fd;
-	u64 poll_ns;
-	u64 poll_until;
-	bool stop;
-};
-
-static u64 monotonic(void)
+/*
+ * A connection is a descriptor: raise the limit, and promise no more than it allows. Guests share evenly, so that none
+ * can use up what another was promised.
+ */
+static void fit_limits(struct vsd_config *c)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
-/* A connection is a descriptor: raise the limit, and promise no more than it allows. */
-static void fit_limits(struct vsd_guest_opts *o)
-{
+	u64 reserve = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n, share;
 	struct rlimit lim;
-	u64 most;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return;
@@ -54,135 +37,168 @@ static void fit_limits(struct vsd_guest_opts *o)
 	setrlimit(RLIMIT_NOFILE, &lim);
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return;
-	most = lim.rlim_cur > 2 * FDS_RESERVE ? lim.rlim_cur - FDS_RESERVE : FDS_RESERVE;
-	if (o->conns_max <= most)
-		return;
-	vsd_log(VSD_WARN, "vsockd",
-		"--max-connections %u: only %llu files may be open, so %llu connections (see ulimit -n)", o->conns_max,
-		(unsigned long long)lim.rlim_cur, (unsigned long long)most);
-	o->conns_max = (u32)most;
+	share = (lim.rlim_cur > 2 * reserve ? lim.rlim_cur - reserve : reserve) / c->n;
+	for (u32 i = 0; i < c->n; i++) {
+		struct vsd_guest_opts *o = c->guests[i];
+
+		if (o->conns_max <= share)
+			continue;
+		vsd_log(VSD_WARN, "vsockd",
+			"guest %u: --max-connections %u: only %llu files may be open, so %llu connections (see "
+			"ulimit -n)",
+			o->guest_cid, o->conns_max, (unsigned long long)lim.rlim_cur, (unsigned long long)share);
+		o->conns_max = (u32)share;
+	}
 }
+
+/**
+ * struct daemon - what the main thread holds
+ * @config: in force
+ * @fleet: the guests
+ * @signal_fd: signals, which threads inherit as blocked
+ * @control_fd: the control socket, or -1; @control: its path
+ */
+struct daemon {
+	struct vsd_config *config;
+	struct vsd_fleet fleet;
+	int signal_fd;
+	int control_fd;
+	char *control;
+};
 
 static int watch_signals(struct daemon *d)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &d->signal_watch };
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	d->signal_watch.source = VSD_SOURCE_SIGNAL;
 	d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-	if (d->signal_fd < 0 || epoll_ctl(d->loop.epfd, EPOLL_CTL_ADD, d->signal_fd, &ev))
-		return -errno;
-	return 0;
+	return d->signal_fd < 0 ? -errno : 0;
 }
 
-static void on_signal(struct daemon *d)
+/* Read the file again. If it makes no sense, all stays as it is. */
+static bool reload(void *arg)
+{
+	struct daemon *d = arg;
+	struct vsd_blame b = { .file = d->config->file };
+	struct vsd_config fresh = vsd_config_again(d->config);
+
+	if (!b.file) {
+		vsd_log(VSD_WARN, "vsockd", "nothing to read again: there is no --config");
+		return false;
+	}
+	if (!vsd_config_read(&fresh, &b) || !vsd_config_check(&fresh, &b)) {
+		vsd_log(VSD_ERROR, "vsockd", "%s; all stays as it is", b.text);
+		vsd_config_free(&fresh);
+		return false;
+	}
+	vsd_log_set_level(fresh.level);
+	fit_limits(&fresh);
+	vsd_fleet_reload(&d->fleet, &fresh);
+	vsd_config_free(d->config);
+	*d->config = fresh;
+	d->fleet.config = d->config;
+	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", b.file, fresh.n);
+	return true;
+}
+
+/* False: the end. */
+static bool on_signals(struct daemon *d)
 {
 	struct signalfd_siginfo info;
+	bool go_on = true;
 
 	while (read(d->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
-			vsd_guest_report(&d->guest, VSD_REPORT);
+			vsd_fleet_report(&d->fleet, VSD_REPORT);
+		else if (info.ssi_signo == SIGHUP)
+			reload(d);
 		else
-			d->stop = true;
+			go_on = false;
 	}
-}
-
-/* How long epoll may sleep, in its milliseconds, rounded up so that a deadline has passed when it returns. */
-static int sleep_ms(const struct daemon *d, bool more)
-{
-	u64 at = vsd_guest_deadline(&d->guest);
-
-	if (more)
-		return 0;
-	if (at == VSOCK_NEVER)
-		return -1;
-	return at <= d->loop.now ? 0 : (int)((at - d->loop.now + VSD_MS - 1) / VSD_MS);
-}
-
-/*
- * Whether to look again instead of sleeping: for a while after anything happened. The turn in which polling ends is
- * served once more, for it asks for doorbells.
- */
-static bool poll_on(struct daemon *d, bool busy)
-{
-	bool before = d->loop.polling;
-
-	if (busy)
-		d->poll_until = d->loop.now + d->poll_ns;
-	d->loop.polling = d->loop.now < d->poll_until;
-	return d->loop.polling || before;
+	return go_on;
 }
 
 static void run(struct daemon *d)
 {
-	struct epoll_event events[EVENTS_MAX];
-	bool more = false;
+	const struct vsd_control_ops ops = { .reload = reload, .arg = d };
+	struct pollfd watched[] = { { .fd = d->signal_fd, .events = POLLIN },
+				    { .fd = d->control_fd, .events = POLLIN } };
 
-	while (!d->stop) {
-		u64 moved = vsd_guest_moved(&d->guest);
-		int n = epoll_wait(d->loop.epfd, events, EVENTS_MAX, sleep_ms(d, more));
-
-		d->loop.now = monotonic();
-		d->guest.mux.now = d->loop.now;
-		for (int i = 0; i < n; i++) {
-			struct vsd_watch *w = events[i].data.ptr;
-
-			if (w->source == VSD_SOURCE_SIGNAL)
-				on_signal(d);
-			else if (w->guest)
-				vsd_guest_event(w, events[i].events);
-		}
-		more = vsd_guest_serve(&d->guest);
-		more |= poll_on(d, n > 0 || more || vsd_guest_moved(&d->guest) != moved);
-	}
+	do {
+		poll(watched, 2, -1);
+		if (watched[1].revents)
+			vsd_control_serve(d->control_fd, &d->fleet, &ops);
+	} while (on_signals(d));
 }
 
-static int start(struct daemon *d, struct vsd_opts *opts)
+static int open_control(struct daemon *d)
 {
-	int err;
+	d->control_fd = -1;
+	if (!d->config->control)
+		return 0;
+	d->control = strdup(d->config->control);
+	if (d->control)
+		d->control_fd = vsd_control_listen(d->control);
+	return d->control_fd < 0 ? -1 : 0;
+}
 
-	d->loop.now = monotonic();
-	d->loop.spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	d->loop.epfd = epoll_create1(EPOLL_CLOEXEC);
-	err = d->loop.epfd < 0 ? -errno : watch_signals(d);
+static void close_all(struct daemon *d)
+{
+	if (d->control_fd >= 0) {
+		close(d->control_fd);
+		unlink(d->control);
+	}
+	free(d->control);
+	close(d->signal_fd);
+}
+
+static int serve(struct vsd_config *c)
+{
+	struct daemon d = { .config = c };
+	int err = watch_signals(&d);
+
 	if (!err)
 		err = vu_mem_guard();
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
-		return err;
+		return EXIT_FAILURE;
 	}
-	d->poll_ns = opts->poll_us * 1000ull;
-	fit_limits(&opts->guest);
-	return vsd_guest_start(&d->guest, &d->loop, &opts->guest);
+	fit_limits(c);
+	err = open_control(&d);
+	if (!err)
+		err = vsd_fleet_start(&d.fleet, c);
+	if (!err) {
+		run(&d);
+		vsd_fleet_report(&d.fleet, VSD_INFO);
+		vsd_fleet_stop(&d.fleet);
+	}
+	close_all(&d);
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
 {
-	static struct daemon d;
-	struct vsd_opts opts;
+	struct vsd_config config;
+	int status = EXIT_SUCCESS;
 
-	switch (vsd_opts_parse(&opts, argc, argv)) {
+	vsd_config_init(&config);
+	switch (vsd_opts_parse(&config, argc, argv)) {
 	case VSD_OPTS_RUN:
+		vsd_log_set_level(config.level);
+		status = serve(&config);
 		break;
 	case VSD_OPTS_DONE:
-		return EXIT_SUCCESS;
+		break;
 	default:
-		return EXIT_USAGE;
+		status = EXIT_USAGE;
+		break;
 	}
-	vsd_log_set_level(opts.level);
-	if (start(&d, &opts))
-		return EXIT_FAILURE;
-	run(&d);
-	vsd_guest_report(&d.guest, VSD_INFO);
-	vsd_guest_stop(&d.guest);
-	close(d.signal_fd);
-	close(d.loop.epfd);
-	close(d.loop.spare_fd);
-	return EXIT_SUCCESS;
+	vsd_config_free(&config);
+	return status;
 }

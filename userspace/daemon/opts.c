@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "daemon/opts.h"
 
-#include "kernel/proto/credit.h"
-#include "kernel/proto/ring.h"
-
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,164 +8,203 @@
 
 static const char usage[] =
 	"Usage: vsockd --socket PATH --uds-path PATH [OPTION]...\n"
-	"Serve AF_VSOCK to a virtual machine over vhost-user.\n"
+	"       vsockd --vm KEY=VALUE,... [--vm KEY=VALUE,...]... [OPTION]...\n"
+	"       vsockd --config FILE [OPTION]...\n"
+	"Serve AF_VSOCK to virtual machines over vhost-user.\n"
 	"\n"
+	"A guest; in --vm the same words are keys, without the dashes in front:\n"
 	"  --guest-cid N             context identifier of the guest (3)\n"
 	"  --socket PATH             socket for the virtual machine monitor\n"
+	"  --fd N                    instead: a socket handed in, listening or connected\n"
 	"  --uds-path PATH           host programs connect to PATH and say \"CONNECT <port>\";\n"
 	"                            the guest reaches host programs that listen at PATH_<port>;\n"
 	"                            seqpacket: PATH_seqpacket, and PATH_<port> of that type\n"
+	"  --groups NAME+NAME        guests that have a group in common reach each other (default)\n"
+	"  --allow-to-guest PORTS    host programs and other guests reach these ports only, 22+1000-1999\n"
+	"  --deny-to-guest PORTS     nor any of these\n"
+	"  --allow-from-guest PORTS  the guest reaches these ports of the host and other guests only\n"
+	"  --deny-from-guest PORTS   nor any of these\n"
 	"  --tx-buffer-size BYTES    receive window of each connection (262144)\n"
 	"  --queue-size N            largest virtqueue accepted, a power of two (1024)\n"
 	"  --max-connections N       most connections at a time (4096)\n"
 	"  --handshake-timeout MS    for the CONNECT line (10000)\n"
 	"  --connect-timeout MS      for an answer to a connection request (2000)\n"
 	"  --close-timeout MS        for the guest to confirm a close (2000)\n"
-	"  --linger-timeout MS       for a host program to read what a closed connection left (30000)\n"
+	"  --linger-timeout MS       for a reader to take what a closed connection left (30000)\n"
+	"\n"
+	"All guests:\n"
+	"  --threads N               serve them with up to N threads; guests that reach each other\n"
+	"                            share one (as many as there are processors)\n"
 	"  --poll-us N               look for work for N microseconds before sleeping: less latency,\n"
 	"                            more processor time; only while there is traffic (0)\n"
+	"  --control PATH            socket for vstat\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
+	"  --config FILE             read guests, and the options above, from a YAML file\n"
+	"  --check-config            say whether all of this makes sense, and end\n"
+	"  --print-capabilities      say what this is, in JSON, as vhost-user's conventions ask\n"
 	"  -h, --help                this text\n"
 	"  -V, --version             version\n"
 	"\n"
-	"SIGUSR1 prints counters to the log.\n";
+	"SIGUSR1 prints counters to the log, SIGHUP reads the file again.\n";
 
 enum {
-	OPT_GUEST_CID = 256,
-	OPT_SOCKET,
-	OPT_UDS_PATH,
-	OPT_WINDOW,
-	OPT_QUEUE_SIZE,
-	OPT_CONNS,
-	OPT_HANDSHAKE,
-	OPT_CONNECT,
-	OPT_CLOSE,
-	OPT_LINGER,
-	OPT_POLL,
-	OPT_LOG_LEVEL,
+	OPT_ALL = 256, /* a key that concerns all guests */
+	OPT_VM,
+	OPT_CONFIG,
+	OPT_CHECK,
+	OPT_CAPABILITIES,
+	OPT_GUEST, /* + number of the guest's key; the last */
+	OPTIONS_MAX = 64,
 };
 
-static const struct option long_options[] = {
-	{ "guest-cid", required_argument, NULL, OPT_GUEST_CID },
-	{ "socket", required_argument, NULL, OPT_SOCKET },
-	{ "uds-path", required_argument, NULL, OPT_UDS_PATH },
-	{ "tx-buffer-size", required_argument, NULL, OPT_WINDOW },
-	{ "queue-size", required_argument, NULL, OPT_QUEUE_SIZE },
-	{ "max-connections", required_argument, NULL, OPT_CONNS },
-	{ "handshake-timeout", required_argument, NULL, OPT_HANDSHAKE },
-	{ "connect-timeout", required_argument, NULL, OPT_CONNECT },
-	{ "close-timeout", required_argument, NULL, OPT_CLOSE },
-	{ "linger-timeout", required_argument, NULL, OPT_LINGER },
-	{ "poll-us", required_argument, NULL, OPT_POLL },
-	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
+static const struct option fixed_options[] = {
+	{ "vm", required_argument, NULL, OPT_VM },
+	{ "config", required_argument, NULL, OPT_CONFIG },
+	{ "check-config", no_argument, NULL, OPT_CHECK },
+	{ "print-capabilities", no_argument, NULL, OPT_CAPABILITIES },
+	{ "threads", required_argument, NULL, OPT_ALL },
+	{ "poll-us", required_argument, NULL, OPT_ALL },
+	{ "control", required_argument, NULL, OPT_ALL },
+	{ "log-level", required_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
-	{ NULL, 0, NULL, 0 },
 };
 
-/* A decimal number from @min to @max, or a message and false. */
-static bool number(const char *name, const char *text, u64 min, u64 max, u32 *value)
-{
-	char *end;
-	u64 n;
+/**
+ * struct parse - the command line being read
+ * @c: into
+ * @single: the guest described by options of its own, or NULL
+ * @vms: --vm was there; @check: --check-config was
+ * @file: of --config, or NULL
+ * @blame: what is wrong
+ */
+struct parse {
+	struct vsd_config *c;
+	struct vsd_guest_opts *single;
+	bool vms;
+	bool check;
+	const char *file;
+	struct vsd_blame blame;
+};
 
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (errno || end == text || *end || text[0] == '-' || n < min || n > max) {
-		fprintf(stderr, "vsockd: --%s %s: give a number from %llu to %llu\n", name, text,
-			(unsigned long long)min, (unsigned long long)max);
-		return false;
+static void list_options(struct option options[OPTIONS_MAX])
+{
+	u32 n = ARRAY_SIZE(fixed_options);
+
+	memset(options, 0, OPTIONS_MAX * sizeof(*options));
+	memcpy(options, fixed_options, sizeof(fixed_options));
+	for (u32 i = 0; vsd_guest_key(i); i++, n++) {
+		assert(n < OPTIONS_MAX - 1);
+		options[n] = (struct option){ vsd_guest_key(i), required_argument, NULL, OPT_GUEST + (int)i };
 	}
-	*value = (u32)n;
+}
+
+static bool vm(struct parse *p, const char *spec)
+{
+	struct vsd_guest_opts *o;
+
+	p->vms = true;
+	p->blame.vm = true;
+	o = vsd_config_add(p->c, &p->blame);
+	if (!o || !vsd_guest_set_all(o, spec, &p->blame))
+		return false;
+	p->blame.vm = false;
 	return true;
 }
 
-static bool option(struct vsd_opts *o, int opt, const char *arg)
+static bool one(struct parse *p, const char *key, const char *value)
 {
-	struct vsd_guest_opts *g = &o->guest;
+	if (!p->single)
+		p->single = vsd_config_add(p->c, &p->blame);
+	return p->single && vsd_guest_set(p->single, key, value, &p->blame);
+}
 
+static bool option(struct parse *p, int opt, const char *name, const char *value)
+{
+	if (opt == OPT_CONFIG && p->file)
+		return vsd_complain(&p->blame, name, NULL, "one file is enough");
+	if (opt == OPT_CONFIG)
+		p->file = value;
+	if (opt == OPT_CHECK)
+		p->check = true;
+	if (opt == OPT_CONFIG || opt == OPT_CHECK)
+		return true;
+	if (opt == OPT_ALL)
+		return vsd_config_set(p->c, name, value, &p->blame);
+	return opt == OPT_VM ? vm(p, value) : one(p, vsd_guest_key((u32)(opt - OPT_GUEST)), value);
+}
+
+static enum vsd_opts_what bad(const struct parse *p)
+{
+	fprintf(stderr, "vsockd: %s\n", p->blame.text);
+	return VSD_OPTS_BAD;
+}
+
+/* Does it fit together? A file is read here, when all options are known. */
+static bool check(struct parse *p)
+{
+	if (p->single && p->vms)
+		return vsd_complain(&p->blame, "vm", NULL,
+				    "the guest that has options of its own needs a --vm as well: --vm KEY=VALUE,...");
+	if (p->file && (p->single || p->vms))
+		return vsd_complain(&p->blame, "config", p->file,
+				    "conflicts with guests on the command line; write them into the file");
+	p->blame.file = p->file;
+	p->c->file = p->file;
+	if (p->file)
+		return vsd_config_read(p->c, &p->blame) && vsd_config_check(p->c, &p->blame);
+	p->blame.vm = p->vms;
+	if (!p->c->n)
+		return vsd_complain(&p->blame, "socket", NULL, "PATH is required, or --vm, or --config (see --help)");
+	if (p->single)
+		p->single->alone = true;
+	return vsd_config_check(p->c, &p->blame);
+}
+
+static enum vsd_opts_what checked(const struct parse *p)
+{
+	printf("%s: fine, %u guest%s\n", p->file ? p->file : "command line", p->c->n, p->c->n > 1 ? "s" : "");
+	return VSD_OPTS_DONE;
+}
+
+/* An option that is an answer in itself. */
+static bool answered(int opt)
+{
 	switch (opt) {
-	case OPT_GUEST_CID:
-		return number("guest-cid", arg, VSP_CID_HOST + 1, VSP_CID_ANY - 1, &g->guest_cid);
-	case OPT_SOCKET:
-		g->socket = arg;
+	case 'h':
+		fputs(usage, stdout);
 		return true;
-	case OPT_UDS_PATH:
-		g->uds_path = arg;
+	case 'V':
+		fputs("vsockd " VSD_VERSION "\n", stdout);
 		return true;
-	case OPT_WINDOW:
-		return number("tx-buffer-size", arg, 1, VSP_WINDOW_MAX, &g->window);
-	case OPT_QUEUE_SIZE:
-		if (!number("queue-size", arg, 1, VSP_RING_SIZE_MAX, &g->queue_size))
-			return false;
-		if (vsp_ring_size_valid(g->queue_size))
-			return true;
-		fprintf(stderr, "vsockd: --queue-size %s: give a power of two\n", arg);
-		return false;
-	case OPT_CONNS:
-		return number("max-connections", arg, 1, VSD_CONNS_MAX, &g->conns_max);
-	case OPT_HANDSHAKE:
-		return number("handshake-timeout", arg, 1, VSD_TIMEOUT_MAX_MS, &g->handshake_ms);
-	case OPT_CONNECT:
-		return number("connect-timeout", arg, 1, VSD_TIMEOUT_MAX_MS, &g->connect_ms);
-	case OPT_CLOSE:
-		return number("close-timeout", arg, 1, VSD_TIMEOUT_MAX_MS, &g->close_ms);
-	case OPT_LINGER:
-		return number("linger-timeout", arg, 1, VSD_TIMEOUT_MAX_MS, &g->linger_ms);
-	case OPT_POLL:
-		return number("poll-us", arg, 0, VSD_POLL_MAX_US, &o->poll_us);
+	case OPT_CAPABILITIES:
+		fputs("{\n  \"type\": \"vsock\"\n}\n", stdout);
+		return true;
 	default:
-		o->level = vsd_level_by_name(arg);
-		if (o->level < NUM_VSD_LEVELS)
-			return true;
-		fprintf(stderr, "vsockd: --log-level %s: give error, warn, info, debug or trace\n", arg);
 		return false;
 	}
 }
 
-static bool path_ok(const char *name, const char *path, size_t suffix)
+enum vsd_opts_what vsd_opts_parse(struct vsd_config *c, int argc, char **argv)
 {
-	if (!path || !*path) {
-		fprintf(stderr, "vsockd: --%s PATH is required (see --help)\n", name);
-		return false;
-	}
-	if (strlen(path) + suffix < VSD_PATH_MAX)
-		return true;
-	fprintf(stderr, "vsockd: --%s %s: too long for a Unix socket; use at most %zu bytes\n", name, path,
-		VSD_PATH_MAX - 1 - suffix);
-	return false;
-}
+	struct option options[OPTIONS_MAX];
+	struct parse p = { .c = c };
+	int opt, index = 0;
 
-enum vsd_opts_what vsd_opts_parse(struct vsd_opts *o, int argc, char **argv)
-{
-	int opt;
-
-	*o = (struct vsd_opts){
-		.level = VSD_INFO,
-		.guest = {
-			.guest_cid = VSD_GUEST_CID_DEFAULT, .window = VSD_WINDOW_DEFAULT,
-			.queue_size = VSD_QUEUE_SIZE_DEFAULT, .conns_max = VSD_CONNS_DEFAULT,
-			.handshake_ms = VSD_HANDSHAKE_TIMEOUT_MS, .connect_ms = VSD_CONNECT_TIMEOUT_MS,
-			.close_ms = VSD_CLOSE_TIMEOUT_MS, .linger_ms = VSD_LINGER_TIMEOUT_MS,
-		},
-	};
-	while ((opt = getopt_long(argc, argv, "hV", long_options, NULL)) != -1) {
-		if (opt == 'h' || opt == 'V') {
-			fputs(opt == 'h' ? usage : "vsockd " VSD_VERSION "\n", stdout);
+	list_options(options);
+	while ((opt = getopt_long(argc, argv, "hV", options, &index)) != -1) {
+		if (answered(opt))
 			return VSD_OPTS_DONE;
-		}
 		if (opt == '?') {
 			fputs("vsockd: see --help\n", stderr);
 			return VSD_OPTS_BAD;
 		}
-		if (!option(o, opt, optarg))
-			return VSD_OPTS_BAD;
+		if (!option(&p, opt, options[index].name, optarg))
+			return bad(&p);
 	}
-	if (optind < argc) {
-		fprintf(stderr, "vsockd: %s: not an option; see --help\n", argv[optind]);
-		return VSD_OPTS_BAD;
-	}
-	if (!path_ok("socket", o->guest.socket, 0) || !path_ok("uds-path", o->guest.uds_path, VSD_PORT_SUFFIX_MAX))
-		return VSD_OPTS_BAD;
-	return VSD_OPTS_RUN;
+	if (optind < argc)
+		vsd_complain(&p.blame, NULL, argv[optind], "not an option; see --help");
+	else if (check(&p))
+		return p.check ? checked(&p) : VSD_OPTS_RUN;
+	return bad(&p);
 }

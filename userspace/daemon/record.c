@@ -9,8 +9,8 @@
  * The beginning of a message is never read for itself, so nothing would announce room for its end: as long as one waits
  * the guest always hears of room for another packet.
  *
- * AF_UNIX knows no MSG_EOR, and takes no message larger than its send buffer: such a one ends the connection with a
- * reset, and is counted.
+ * AF_UNIX knows no MSG_EOR, so that only another guest is told of it, and takes no message larger than its send buffer:
+ * such a one ends the connection with a reset, and is counted.
  */
 #include "daemon/guest.h"
 
@@ -78,11 +78,16 @@ static enum sent offer(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 len)
 	}
 }
 
-/* @len bytes of which nothing is in vsd_conn_unread(), or all: @kept. */
-static void send_whole(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 len, bool kept)
+/* @len bytes of which nothing is in vsd_conn_unread(), or all: @kept; the end of a record, or not: @eor. */
+static void send_whole(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 len, bool kept, bool eor)
 {
-	enum sent sent = s->wants_out ? SENT_LATER : offer(s, iov, niov, len);
+	u32 head = len | (eor ? VSD_RECORD_EOR : 0);
+	enum sent sent = SENT_LATER;
 
+	if (s->sibling)
+		sent = vsd_sibling_offer_message(s, iov, niov, len, eor) ? SENT : SENT_LATER;
+	else if (!s->wants_out)
+		sent = offer(s, iov, niov, len);
 	if (sent == SENT_TO_NOBODY) {
 		if (!kept)
 			vsock_mux_consumed(&s->watch.guest->mux, &s->c, len);
@@ -90,21 +95,23 @@ static void send_whole(struct vsd_conn *s, struct iovec *iov, u32 niov, u32 len,
 	}
 	if (sent != SENT_LATER)
 		return;
-	if (!vsock_tail_add(&s->tail, &len, sizeof(len)) || !add(&s->tail, iov, niov)) {
+	if (!vsock_tail_add(&s->tail, &head, sizeof(head)) || !add(&s->tail, iov, niov)) {
 		out_of_memory(s);
 		return;
 	}
 	s->queued += len;
-	vsd_conn_want_out(s, true);
+	if (!s->sibling)
+		vsd_conn_want_out(s, true);
 }
 
 void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iovec *iov, u32 niov)
 {
 	struct vsd_guest *g = s->watch.guest;
+	bool eor = hdr->flags & VSP_SEQ_EOR;
 	u32 whole = 0;
 
 	if (s->phase != VSD_PHASE_OPEN || s->deaf) {
-		s->lost = true;
+		s->lost |= !s->sibling;
 		vsock_mux_consumed(&g->mux, &s->c, hdr->len);
 		return;
 	}
@@ -124,11 +131,11 @@ void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iov
 		break;
 	}
 	if (!s->part.len) {
-		send_whole(s, iov, niov, whole, false);
+		send_whole(s, iov, niov, whole, false, eor);
 	} else if (add(&s->part, iov, niov)) {
 		struct iovec one = { .iov_base = s->part.bytes + s->part.first, .iov_len = whole };
 
-		send_whole(s, &one, 1, whole, true);
+		send_whole(s, &one, 1, whole, true, eor);
 		vsock_tail_clear(&s->part);
 	} else {
 		out_of_memory(s);
@@ -143,6 +150,7 @@ bool vsd_record_flush(struct vsd_conn *s)
 		u32 len;
 
 		memcpy(&len, s->tail.bytes + s->tail.first, sizeof(len));
+		len &= ~VSD_RECORD_EOR;
 		iov = (struct iovec){ .iov_base = s->tail.bytes + s->tail.first + sizeof(len), .iov_len = len };
 		sent = offer(s, &iov, 1, len);
 		if (sent == SENT_TO_NOBODY)

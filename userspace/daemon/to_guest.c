@@ -19,7 +19,7 @@
 /* A receive buffer taken for this turn. */
 struct buffer {
 	u16 head;
-	u16 first; /* segment in vsd_loop.iov */
+	u16 first; /* segment in vsd_segments.iov */
 	u16 niov;
 	u32 room; /* payload */
 };
@@ -28,7 +28,7 @@ struct turn {
 	struct buffer buffers[VSD_TURN_CHAINS];
 	u32 n;
 	u32 niov;
-	u32 out; /* segments in vsd_loop.out */
+	u32 out; /* segments in vsd_segments.out */
 	u32 bytes;
 	bool drained; /* the socket is empty for now */
 };
@@ -55,7 +55,7 @@ static bool take_buffer(struct vsd_guest *g, struct turn *t)
 	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
 
 	for (u32 skipped = 0; skipped <= r->size; skipped++) {
-		struct iovec *iov = &g->loop->iov[t->niov];
+		struct iovec *iov = &g->loop->to.iov[t->niov];
 		struct vu_pop p = vu_ring_pop(r, &g->dev.mem, true, iov, VSD_BATCH_IOV - t->niov);
 
 		if (p.what == VU_POP_BROKEN) {
@@ -91,7 +91,7 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 	size_t skip = VSP_HDR_LEN;
 
 	for (u32 i = 0; i < b->niov && len; i++) {
-		const struct iovec *iov = &l->iov[b->first + i];
+		const struct iovec *iov = &l->to.iov[b->first + i];
 		size_t n;
 
 		if (skip >= iov->iov_len) {
@@ -99,7 +99,7 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 			continue;
 		}
 		n = iov->iov_len - skip < len ? iov->iov_len - skip : len;
-		l->out[t->out++] = (struct iovec){ .iov_base = (u8 *)iov->iov_base + skip, .iov_len = n };
+		l->to.out[t->out++] = (struct iovec){ .iov_base = (u8 *)iov->iov_base + skip, .iov_len = n };
 		len -= (u32)n;
 		skip = 0;
 	}
@@ -141,9 +141,12 @@ static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn 
  */
 static u32 fill(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
-	struct msghdr mh = { .msg_iov = g->loop->out, .msg_iovlen = t->out };
-	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
+	struct msghdr mh = { .msg_iov = g->loop->to.out, .msg_iovlen = t->out };
+	ssize_t n;
 
+	if (s->sibling)
+		return vsd_sibling_take(s, mh.msg_iov, t->out);
+	n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 	if (n > 0) {
 		t->drained = (u32)n < t->bytes && !s->last && !(mh.msg_flags & MSG_CTRUNC);
 		return (u32)n;
@@ -176,7 +179,7 @@ static u32 finish(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 b
 		u32 len = bytes < b->room ? bytes : b->room;
 		u32 flags = frag ? vsp_frag_next(frag, len ? len : 1).flags : 0;
 
-		put_header(&g->loop->iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
+		put_header(&g->loop->to.iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
 		vu_ring_use(r, b->head, VSP_HDR_LEN + len);
 		bytes -= len;
 	}
@@ -188,16 +191,24 @@ static u32 finish(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 b
 /* What the host sends next. */
 enum next { NEXT_MESSAGE, NEXT_NOTHING, NEXT_END };
 
-/* Look at the next message: its length, without taking it. */
-static enum next peek(struct vsd_guest *g, struct vsd_conn *s, u32 *len)
+/* Look at the next message: its length, and whether it ends a record, without taking it. */
+static enum next peek(struct vsd_guest *g, struct vsd_conn *s, u32 *len, bool *eor)
 {
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 	} control;
 	struct msghdr mh = { .msg_control = control.bytes, .msg_controllen = sizeof(control) };
-	ssize_t n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+	ssize_t n;
 
+	*eor = false;
+	if (s->sibling) {
+		if (vsd_sibling_peek(s, len, eor))
+			return NEXT_MESSAGE;
+		vsd_sibling_moved(s);
+		return NEXT_NOTHING;
+	}
+	n = s->fd < 0 ? 0 : recvmsg(s->fd, &mh, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
 	*len = n > 0 ? (u32)n : 0;
 	if (n > 0 || (n == 0 && mh.msg_controllen && s->fd >= 0))
 		return NEXT_MESSAGE;
@@ -229,7 +240,7 @@ static bool may_begin(struct vsd_guest *g, struct vsd_conn *s, u32 len)
 static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 len)
 {
 	struct vsd_loop *l = g->loop;
-	struct msghdr mh = { .msg_iov = l->out };
+	struct msghdr mh = { .msg_iov = l->to.out };
 	ssize_t n;
 
 	if (len > t->bytes) {
@@ -241,10 +252,10 @@ static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s
 			vsock_mux_abort(&g->mux, &s->c);
 			return false;
 		}
-		l->out[t->out++] = (struct iovec){ .iov_base = rest, .iov_len = len - t->bytes };
+		l->to.out[t->out++] = (struct iovec){ .iov_base = rest, .iov_len = len - t->bytes };
 	}
 	mh.msg_iovlen = t->out;
-	n = recvmsg(s->fd, &mh, MSG_DONTWAIT);
+	n = s->sibling ? (ssize_t)vsd_sibling_take(s, l->to.out, t->out) : recvmsg(s->fd, &mh, MSG_DONTWAIT);
 	if (n == (ssize_t)len)
 		return true;
 	g->dev.mem.lost |= n < 0 && errno == EFAULT;
@@ -257,7 +268,7 @@ static bool read_message(struct vsd_guest *g, struct turn *t, struct vsd_conn *s
 static void copy_rest(struct vsd_guest *g, struct turn *t, struct vsd_conn *s)
 {
 	for (u32 i = 0; i < t->out && s->rest.len; i++) {
-		const struct iovec *to = &g->loop->out[i];
+		const struct iovec *to = &g->loop->to.out[i];
 		u32 n = to->iov_len < s->rest.len ? (u32)to->iov_len : s->rest.len;
 
 		memcpy(to->iov_base, s->rest.bytes + s->rest.first, n);
@@ -273,8 +284,9 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 	struct vsp_frag frag = { .left = s->rest.len };
 	u32 bytes;
 
-	if (!s->rest.len && (peek(g, s, &frag.left) != NEXT_MESSAGE || !may_begin(g, s, frag.left)))
+	if (!s->rest.len && (peek(g, s, &frag.left, &s->rest_eor) != NEXT_MESSAGE || !may_begin(g, s, frag.left)))
 		return true;
+	frag.flags = s->rest_eor ? VSP_SEQ_EOR : 0;
 	if (frag.left)
 		gather(g, &t, &s->c, frag.left);
 	else
@@ -283,7 +295,7 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 		return false;
 	/* One segment must be free for what does not fit. */
 	if (t.out == VU_CHAIN_IOV_MAX && frag.left > t.bytes)
-		t.bytes -= (u32)g->loop->out[--t.out].iov_len;
+		t.bytes -= (u32)g->loop->to.out[--t.out].iov_len;
 	bytes = frag.left < t.bytes ? frag.left : t.bytes;
 	if (s->rest.len) {
 		copy_rest(g, &t, s);
@@ -294,6 +306,8 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 	/* The rest may go in any pieces; the length of the next message is not known yet. */
 	vsock_mux_need(&g->mux, &s->c, s->rest.len ? 1 : 0);
 	*used += finish(g, &t, s, bytes, &frag);
+	if (s->sibling)
+		vsd_sibling_moved(s);
 	return true;
 }
 
@@ -306,7 +320,9 @@ static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 	if (!t.n)
 		return false;
 	*used += finish(g, &t, s, fill(g, &t, s), NULL);
-	if (t.drained)
+	if (s->sibling)
+		vsd_sibling_moved(s);
+	else if (t.drained)
 		vsock_mux_ready(&g->mux, &s->c, false);
 	return true;
 }
@@ -325,7 +341,7 @@ static bool send_control(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
 
 	if (!take_buffer(g, &t))
 		return false;
-	put_header(&g->loop->iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
+	put_header(&g->loop->to.iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
 	vu_ring_use(r, b->head, VSP_HDR_LEN);
 	g->counters.packets_to_guest++;
 	*used += 1;

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static u32 bucket_of(const struct vsock_mux *m, u32 host_port, u32 guest_port)
+static u32 bucket_of(const struct vsock_mux *m, struct vsp_addr host, u32 guest_port)
 {
-	u64 x = ((u64)host_port << 32 | guest_port) ^ ((u64)m->params.seed << 16);
+	u64 x = ((u64)host.port << 32 | guest_port) ^ ((u64)m->params.seed << 16) ^ (u64)host.cid << 24;
 
 	x *= 0x9e3779b97f4a7c15u;
 	x ^= x >> 29;
@@ -46,28 +46,38 @@ void vsock_mux_fini(struct vsock_mux *m)
 	free(m->port_buckets);
 }
 
-static struct vsock_conn *lookup(struct vsock_mux *m, u16 type, u32 host_port, u32 guest_port)
+static struct vsp_addr host_of(const struct vsock_conn *c)
 {
-	struct vsock_conn *c = m->buckets[bucket_of(m, host_port, guest_port)];
+	return (struct vsp_addr){ .cid = c->host_cid, .port = c->host_port };
+}
 
-	while (c && (c->host_port != host_port || c->guest_port != guest_port || c->type != type))
+static bool is_at(const struct vsock_conn *c, struct vsp_addr host)
+{
+	return c->host_cid == host.cid && c->host_port == host.port;
+}
+
+static struct vsock_conn *lookup(struct vsock_mux *m, u16 type, struct vsp_addr host, u32 guest_port)
+{
+	struct vsock_conn *c = m->buckets[bucket_of(m, host, guest_port)];
+
+	while (c && (!is_at(c, host) || c->guest_port != guest_port || c->type != type))
 		c = c->next;
 	return c;
 }
 
-static bool port_in_use(struct vsock_mux *m, u32 host_port)
+static bool port_in_use(struct vsock_mux *m, struct vsp_addr host)
 {
-	struct vsock_conn *c = m->port_buckets[bucket_of(m, host_port, 0)];
+	struct vsock_conn *c = m->port_buckets[bucket_of(m, host, 0)];
 
-	while (c && c->host_port != host_port)
+	while (c && !is_at(c, host))
 		c = c->port_next;
 	return c;
 }
 
 static void hash(struct vsock_mux *m, struct vsock_conn *c)
 {
-	struct vsock_conn **by_both = &m->buckets[bucket_of(m, c->host_port, c->guest_port)];
-	struct vsock_conn **by_port = &m->port_buckets[bucket_of(m, c->host_port, 0)];
+	struct vsock_conn **by_both = &m->buckets[bucket_of(m, host_of(c), c->guest_port)];
+	struct vsock_conn **by_port = &m->port_buckets[bucket_of(m, host_of(c), 0)];
 
 	c->next = *by_both;
 	*by_both = c;
@@ -79,14 +89,14 @@ static void hash(struct vsock_mux *m, struct vsock_conn *c)
 
 static void unhash(struct vsock_mux *m, struct vsock_conn *c)
 {
-	struct vsock_conn **p = &m->buckets[bucket_of(m, c->host_port, c->guest_port)];
+	struct vsock_conn **p = &m->buckets[bucket_of(m, host_of(c), c->guest_port)];
 
 	if (!c->hashed)
 		return;
 	while (*p != c)
 		p = &(*p)->next;
 	*p = c->next;
-	p = &m->port_buckets[bucket_of(m, c->host_port, 0)];
+	p = &m->port_buckets[bucket_of(m, host_of(c), 0)];
 	while (*p != c)
 		p = &(*p)->port_next;
 	*p = c->port_next;
@@ -257,7 +267,7 @@ void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_r
 
 struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr)
 {
-	return hdr->dst.cid == VSP_CID_HOST ? lookup(m, hdr->type, hdr->dst.port, hdr->src.port) : NULL;
+	return lookup(m, hdr->type, hdr->dst, hdr->src.port);
 }
 
 static void violate(struct vsock_mux *m, struct vsock_conn *c, enum vsp_reject why)
@@ -295,6 +305,8 @@ static enum vsp_reject judge_credit(struct vsock_conn *c, const struct vsp_hdr *
 	default:
 		break;
 	}
+	if (hdr->op == VSP_OP_CREDIT_REQUEST)
+		vsp_rxc_ask(&c->rxc);
 	if (vsp_meter_acked(&c->meter, c->txc.peer_fwd_cnt)) {
 		c->asked = false;
 		c->meter_tries = 0;
@@ -311,10 +323,6 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 	enum vsp_reject why;
 	u32 acts;
 
-	if (hdr->dst.cid != VSP_CID_HOST) {
-		vsock_mux_refuse(m, hdr, VSP_REJECT_DST_CID);
-		return VSOCK_NOTHING;
-	}
 	if (!c) {
 		if (hdr->op == VSP_OP_REQUEST)
 			return VSOCK_SPAWN;
@@ -341,10 +349,11 @@ void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes)
 	vsp_rxc_unadmit(&c->rxc, bytes);
 }
 
-static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 host_port, u32 guest_port)
+static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, u32 guest_port)
 {
 	c->type = type;
-	c->host_port = host_port;
+	c->host_cid = host.cid;
+	c->host_port = host.port;
 	c->guest_port = guest_port;
 	c->lowat = 1;
 	/* The length of the first message is not known yet. */
@@ -358,7 +367,7 @@ void vsock_mux_spawn(struct vsock_mux *m, struct vsock_conn *c, const struct vsp
 {
 	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc };
 
-	prepare(m, c, hdr->type, hdr->dst.port, hdr->src.port);
+	prepare(m, c, hdr->type, hdr->dst, hdr->src.port);
 	/* Begun by VSP_ACT_SPAWN of a listener, which here is every port of the host. */
 	c->state = VSP_ACCEPTING;
 	vsp_txc_update(&c->txc, stamp);
@@ -374,6 +383,15 @@ void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c)
 	step(m, c, VSP_EV_REFUSE);
 }
 
+bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, u32 guest_port)
+{
+	if (lookup(m, type, host, guest_port))
+		return false;
+	prepare(m, c, type, host, guest_port);
+	step(m, c, VSP_EV_CONNECT);
+	return true;
+}
+
 bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port)
 {
 	/*
@@ -381,12 +399,12 @@ bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 
 	 * connections.
 	 */
 	for (u32 tries = 0; tries <= m->hashed; tries++) {
+		struct vsp_addr host = { .cid = VSP_CID_HOST };
+
 		m->last_port = (m->last_port + 1) % VSOCK_PORTS;
-		if (port_in_use(m, VSOCK_PORT_FIRST + m->last_port))
-			continue;
-		prepare(m, c, type, VSOCK_PORT_FIRST + m->last_port, guest_port);
-		step(m, c, VSP_EV_CONNECT);
-		return true;
+		host.port = VSOCK_PORT_FIRST + m->last_port;
+		if (!port_in_use(m, host))
+			return vsock_mux_connect_from(m, c, type, host, guest_port);
 	}
 	return false;
 }
@@ -514,7 +532,7 @@ static struct vsp_hdr header(struct vsock_mux *m, struct vsock_conn *c, enum vsp
 	struct vsp_stamp stamp = vsp_rxc_stamp(&c->rxc);
 
 	return (struct vsp_hdr){
-		.src = { .cid = VSP_CID_HOST, .port = c->host_port },
+		.src = host_of(c),
 		.dst = { .cid = m->params.guest_cid, .port = c->guest_port },
 		.len = len,
 		.type = c->type,

@@ -60,7 +60,7 @@ enum vsock_fact {
  * @timer: the deadline of its state; while established, when to ask for credit again
  * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
  * @lowat: the reader can do nothing with fewer bytes than this, at least 1
- * @host_port: our end; @guest_port: the guest's
+ * @host_cid, @host_port: our end; @guest_port: the guest's
  * @type: enum vsp_type
  * @state: enum vsp_state, written in one function
  * @err: enum vsp_err, once VSOCK_OVER
@@ -86,6 +86,7 @@ struct vsock_conn {
 	struct vsock_timer timer;
 	u32 need;
 	u32 lowat;
+	u32 host_cid;
 	u32 host_port;
 	u32 guest_port;
 	u16 type;
@@ -128,9 +129,9 @@ typedef void (*vsock_trace_fn)(const struct vsock_conn *c, enum vsp_state from, 
 /**
  * struct vsock_mux - the engine of one guest
  * @params: as given
- * @filter: for vsp_decode(); destinations are judged by vsock_mux_arrive()
+ * @filter: for vsp_decode(); which destinations there are is the driver's to say
  * @now: the time, kept up to date by the driver
- * @buckets, @port_buckets: the tables, by both ports and by host port; @mask: their size - 1
+ * @buckets, @port_buckets: the tables, by both ends and by host port; @mask: their size - 1
  * @hashed: connections in the tables
  * @sched: who sends to the guest next
  * @replies: resets that answer packets of no connection; @replies_flow: their place in the scheduler
@@ -202,6 +203,9 @@ void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c);
 
 /* @c, zeroed memory, becomes a connection to @guest_port. False: no host port is free. */
 bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port);
+
+/* The same from @host, which need not be the host's CID. False: the guest has this connection already. */
+bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, u32 guest_port);
 
 /* The reader took @bytes that were delivered. */
 void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);

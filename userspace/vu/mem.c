@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 
 /*
- * What the SIGBUS handler searches. The signal is synchronous and there is one thread, so it never sees a list
- * in change.
+ * What the SIGBUS handler searches: the memories of the thread that touched one. The signal is synchronous, so it never
+ * sees a list in change.
  */
-static struct vu_mem *guarded;
+static _Thread_local struct vu_mem *guarded;
 
 static bool replace_region(struct vu_mem *m, const u8 *at)
 {

@@ -10,7 +10,7 @@
  * to know: the loop looks at vu_mem.lost after each batch and ends that guest's session. System calls on it fail with
  * EFAULT.
  *
- * One thread.
+ * A struct vu_mem belongs to the thread that began it, and is touched by no other.
  */
 #ifndef VU_MEM_H
 #define VU_MEM_H

@@ -38,6 +38,11 @@ bool vu_ring_map(struct vu_ring *r, struct vu_mem *m)
 	return r->desc != NULL;
 }
 
+u32 vu_ring_waiting(const struct vu_ring *r)
+{
+	return vu_ring_live(r) ? (u16)(load16(r->avail + 2) - r->last_avail) : 0;
+}
+
 /* How many chains wait; -1 where the ring broke. */
 static s32 waiting(struct vu_ring *r)
 {

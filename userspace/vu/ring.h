@@ -91,6 +91,9 @@ void vu_ring_init(struct vu_ring *r);
 /* Find the ring's parts in @m; called when it is started and when the memory changed. False: they are not there. */
 bool vu_ring_map(struct vu_ring *r, struct vu_mem *m);
 
+/* How many chains the driver made available that were not taken; for whoever wants to know, not to act on. */
+u32 vu_ring_waiting(const struct vu_ring *r);
+
 /* May chains be taken? */
 static inline bool vu_ring_live(const struct vu_ring *r)
 {

@@ -59,7 +59,7 @@ struct vsp_hdr guest_hdr(const struct guest *g, const struct flow *f, enum vsp_o
 	return (struct vsp_hdr){
 		.src = { .cid = g->cid, .port = f->guest_port },
 		.dst = { .cid = VSP_CID_HOST, .port = f->host_port },
-		.type = VSP_TYPE_STREAM,
+		.type = f->messages ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM,
 		.op = (u16)op,
 		.buf_alloc = WINDOW,
 		.fwd_cnt = f->got,
@@ -113,19 +113,29 @@ static struct sockaddr_vm address(u32 cid, u32 port)
 	return (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
 }
 
-int host_listen(u32 port, int backlog)
+static int host_socket(bool messages)
+{
+	return socket(AF_VSOCK, (messages ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+int host_listen_for(bool messages, u32 port, int backlog)
 {
 	struct sockaddr_vm sa = address(VMADDR_CID_ANY, port);
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = host_socket(messages);
 
 	CHECK(fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof(sa)) && !listen(fd, backlog));
 	return fd;
 }
 
-int host_connect(u32 cid, u32 port)
+int host_listen(u32 port, int backlog)
+{
+	return host_listen_for(false, port, backlog);
+}
+
+int host_connect_for(bool messages, u32 cid, u32 port)
 {
 	struct sockaddr_vm sa = address(cid, port);
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = host_socket(messages);
 	/* The core keeps a socket that connects without waiting for so long, even if it was closed. */
 	struct timeval patience = { .tv_sec = 5 };
 	int err;
@@ -137,6 +147,11 @@ int host_connect(u32 cid, u32 port)
 	err = errno;
 	close(fd);
 	return -err;
+}
+
+int host_connect(u32 cid, u32 port)
+{
+	return host_connect_for(false, cid, port);
 }
 
 bool host_wait(int fd, short events, int ms)
@@ -181,31 +196,44 @@ u32 host_port(int fd)
 
 /* ---- connections ---- */
 
+void flow_ask_host(struct guest *g, int listener, struct flow *f)
+{
+	struct vsp_hdr hdr;
+
+	guest_send(g, guest_hdr(g, f, VSP_OP_REQUEST));
+	hdr = guest_expect(g, f, VSP_OP_RESPONSE);
+	CHECK(hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 0);
+	CHECK(host_wait(listener, POLLIN, WAIT_MS));
+	f->fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	CHECK(f->fd >= 0);
+}
+
+void flow_ask_guest(struct guest *g, struct flow *f)
+{
+	struct vsp_hdr hdr;
+
+	f->fd = host_connect_for(f->messages, g->cid, f->guest_port);
+	CHECK(f->fd >= 0);
+	hdr = guest_expect(g, f, VSP_OP_REQUEST);
+	f->host_port = hdr.src.port;
+	CHECK(hdr.dst.port == f->guest_port && f->host_port == host_port(f->fd));
+	guest_send(g, guest_hdr(g, f, VSP_OP_RESPONSE));
+	CHECK(!host_connected(f->fd));
+}
+
 struct flow open_by_guest(struct guest *g, int listener, u32 port, u32 guest_port)
 {
 	struct flow f = { .host_port = port, .guest_port = guest_port };
-	struct vsp_hdr hdr;
 
-	guest_send(g, guest_hdr(g, &f, VSP_OP_REQUEST));
-	hdr = guest_expect(g, &f, VSP_OP_RESPONSE);
-	CHECK(hdr.buf_alloc == WINDOW && hdr.fwd_cnt == 0);
-	CHECK(host_wait(listener, POLLIN, WAIT_MS));
-	f.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	CHECK(f.fd >= 0);
+	flow_ask_host(g, listener, &f);
 	return f;
 }
 
 struct flow open_by_host(struct guest *g, u32 guest_port)
 {
-	struct flow f = { .guest_port = guest_port, .fd = host_connect(g->cid, guest_port) };
-	struct vsp_hdr hdr;
+	struct flow f = { .guest_port = guest_port };
 
-	CHECK(f.fd >= 0);
-	hdr = guest_expect(g, &f, VSP_OP_REQUEST);
-	f.host_port = hdr.src.port;
-	CHECK(hdr.dst.port == guest_port && f.host_port == host_port(f.fd));
-	guest_send(g, guest_hdr(g, &f, VSP_OP_RESPONSE));
-	CHECK(!host_connected(f.fd));
+	flow_ask_guest(g, &f);
 	return f;
 }
 

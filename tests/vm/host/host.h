@@ -38,7 +38,8 @@ struct test {
 	void (*run)(void);
 };
 
-extern const struct test flow_tests[], life_tests[], hostile_tests[], fault_tests[], log_tests[], random_tests[];
+extern const struct test flow_tests[], message_tests[], life_tests[], hostile_tests[], fault_tests[], log_tests[],
+	random_tests[];
 
 /* @peer drives the rings; @buf is a payload. */
 struct guest {
@@ -50,6 +51,7 @@ struct guest {
 /**
  * struct flow - one connection, as its guest sees it
  * @host_port, @guest_port: its address
+ * @messages: of seqpacket sockets
  * @fd: the host's socket
  * @sent: bytes that the guest sent; @got: bytes that it received
  * @edge: the count up to which it may send
@@ -58,6 +60,7 @@ struct guest {
 struct flow {
 	u32 host_port;
 	u32 guest_port;
+	bool messages;
 	int fd;
 	u32 sent;
 	u32 got;
@@ -83,9 +86,11 @@ struct vsp_hdr guest_expect(struct guest *g, struct flow *f, enum vsp_op op);
 void guest_quiet(struct guest *g);
 
 int host_listen(u32 port, int backlog);
+int host_listen_for(bool messages, u32 port, int backlog);
 
 /* A connection to @port of @cid that is being made; the errno of one that cannot be, negative. */
 int host_connect(u32 cid, u32 port);
+int host_connect_for(bool messages, u32 cid, u32 port);
 
 /* 0 when it is made, or the errno that it failed with. */
 int host_connected(int fd);
@@ -98,6 +103,10 @@ bool host_wait(int fd, short events, int ms);
 /* A connection opened by the guest, accepted by @listener at @port; and one opened by the host. */
 struct flow open_by_guest(struct guest *g, int listener, u32 port, u32 guest_port);
 struct flow open_by_host(struct guest *g, u32 guest_port);
+
+/* The same for @f, which has the ports of its end that asks, and its type. */
+void flow_ask_host(struct guest *g, int listener, struct flow *f);
+void flow_ask_guest(struct guest *g, struct flow *f);
 
 /* Move bytes with all the credit that there is, and check each of them. */
 void flow_to_host(struct guest *g, struct flow *f, u32 bytes, u32 packet, enum peer_shape shape);

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * vstat - look into a vsockd: guests, connections, what was refused and why
+ *
+ * main.c: the command line and the control socket. What came is made readable in show.c.
+ */
+#include "show.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+	PATIENCE_S = 10,
+	ANSWER_MAX = 256 << 20, /* bytes; far more than a daemon with all its connections says */
+	EXIT_USAGE = 2,
+};
+
+static const char usage[] =
+	"Usage: vstat --control PATH [--json | --prometheus] [guests | connections]\n"
+	"       vstat --control PATH reset CID HOST_CID HOST_PORT GUEST_PORT\n"
+	"       vstat --control PATH reload\n"
+	"Look into a vsockd that was started with the same --control.\n"
+	"\n"
+	"  -c, --control PATH   the daemon's control socket (or VSOCKD_CONTROL in the environment)\n"
+	"  -j, --json           write JSON\n"
+	"  -p, --prometheus     write Prometheus' text format\n"
+	"  -h, --help           this text\n"
+	"\n"
+	"Without a word: guests.\n";
+
+static int complain(const char *what, const char *why)
+{
+	fprintf(stderr, "vstat: %s: %s\n", what, why);
+	return EXIT_FAILURE;
+}
+
+static int dial(const char *path)
+{
+	const struct timeval patience = { .tv_sec = PATIENCE_S };
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (strlen(path) >= sizeof(sa.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	return fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) ? -1 : fd;
+}
+
+/* Everything until the end, for free(). NULL: errno. */
+static char *read_all(int fd)
+{
+	size_t room = 1 << 16, have = 0;
+	char *text = malloc(room), *more;
+	ssize_t n = -1;
+
+	while (text && (n = recv(fd, text + have, room - have - 1, 0)) > 0) {
+		have += (size_t)n;
+		if (room - have > 1)
+			continue;
+		room *= 2;
+		more = room <= ANSWER_MAX ? realloc(text, room) : NULL;
+		if (!more)
+			break;
+		text = more;
+	}
+	if (!text || n != 0) {
+		free(text);
+		return NULL;
+	}
+	text[have] = '\0';
+	return text;
+}
+
+/* Show the answer. The exit status. */
+static int tell(char *text, enum show_as as)
+{
+	size_t room = 1, n = 0;
+	struct show_line *lines;
+	const char *verdict = NULL;
+	char *rest = text, *line;
+
+	for (const char *at = text; *at; at++)
+		room += *at == '\n';
+	lines = calloc(room, sizeof(*lines));
+	if (!lines)
+		return complain("memory", strerror(errno));
+	while (!verdict && (line = strsep(&rest, "\n")) != NULL) {
+		if (!strcmp(line, "ok") || !strncmp(line, "error ", 6))
+			verdict = line;
+		else if (show_parse(&lines[n], line))
+			n++;
+	}
+	if (n || as == SHOW_JSON)
+		show(lines, n, as, stdout);
+	free(lines);
+	if (!verdict)
+		return complain("the daemon", "its answer has no end");
+	return *verdict == 'o' ? EXIT_SUCCESS : complain("the daemon", verdict + 6);
+}
+
+/* The words of the command, as one line. False: too long. */
+static bool join(char *line, size_t room, char **words, int n)
+{
+	size_t len = 0;
+
+	for (int i = 0; i < n && len < room; i++)
+		len += (size_t)snprintf(line + len, room - len, "%s%s", i ? " " : "", words[i]);
+	if (len < room)
+		len += (size_t)snprintf(line + len, room - len, n ? "\n" : "guests\n");
+	return len < room;
+}
+
+static int ask(const char *path, const char *line, enum show_as as)
+{
+	int fd = dial(path), status;
+	char *text = NULL;
+
+	if (fd < 0)
+		return complain(path, errno == ECONNREFUSED ? "nobody answers; is vsockd running?" : strerror(errno));
+	if (send(fd, line, strlen(line), MSG_NOSIGNAL) == (ssize_t)strlen(line))
+		text = read_all(fd);
+	status = text ? tell(text, as) : complain(path, strerror(errno));
+	free(text);
+	close(fd);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "control", required_argument, NULL, 'c' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "prometheus", no_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *path = getenv("VSOCKD_CONTROL");
+	enum show_as as = SHOW_TABLE;
+	char line[128];
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "c:jph", options, NULL)) != -1) {
+		switch (opt) {
+		case 'c':
+			path = optarg;
+			break;
+		case 'j':
+			as = SHOW_JSON;
+			break;
+		case 'p':
+			as = SHOW_PROMETHEUS;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return EXIT_SUCCESS;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	if (!path || !*path || !join(line, sizeof(line), argv + optind, argc - optind)) {
+		fputs(path && *path ? "vstat: too many words\n" : "vstat: --control PATH is required\n", stderr);
+		return EXIT_USAGE;
+	}
+	return ask(path, line, as);
+}

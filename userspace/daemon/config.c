@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "daemon/config.h"
+
+#include "kernel/proto/credit.h"
+#include "kernel/proto/ring.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* What a value looks like. */
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET, PORTS };
+
+struct key {
+	const char *name;
+	enum kind kind;
+	size_t at; /* in the structure */
+	u32 min;
+	u32 max; /* of a path: bytes that are added to it */
+};
+
+#define GUEST(member) offsetof(struct vsd_guest_opts, member)
+static const struct key guest_keys[] = {
+	{ "guest-cid", NUMBER, GUEST(guest_cid), VSP_CID_HOST + 1, VSP_CID_ANY - 1 },
+	{ "socket", PATH, GUEST(socket), 0, 0 },
+	{ "socket-path", PATH, GUEST(socket), 0, 0 }, /* what vhost-user's conventions call it */
+	{ "fd", SOCKET, GUEST(fd), 3, INT32_MAX },
+	{ "uds-path", PATH, GUEST(uds_path), 0, VSD_PORT_SUFFIX_MAX },
+	{ "groups", NAMES, GUEST(groups), 0, 0 },
+	{ "allow-to-guest", PORTS, GUEST(to_guest.allow), 0, 0 },
+	{ "deny-to-guest", PORTS, GUEST(to_guest.deny), 0, 0 },
+	{ "allow-from-guest", PORTS, GUEST(from_guest.allow), 0, 0 },
+	{ "deny-from-guest", PORTS, GUEST(from_guest.deny), 0, 0 },
+	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
+	{ "queue-size", RING_SIZE, GUEST(queue_size), 1, VSP_RING_SIZE_MAX },
+	{ "max-connections", NUMBER, GUEST(conns_max), 1, VSD_CONNS_MAX },
+	{ "handshake-timeout", NUMBER, GUEST(handshake_ms), 1, VSD_TIMEOUT_MAX_MS },
+	{ "connect-timeout", NUMBER, GUEST(connect_ms), 1, VSD_TIMEOUT_MAX_MS },
+	{ "close-timeout", NUMBER, GUEST(close_ms), 1, VSD_TIMEOUT_MAX_MS },
+	{ "linger-timeout", NUMBER, GUEST(linger_ms), 1, VSD_TIMEOUT_MAX_MS },
+};
+
+#define ALL(member) offsetof(struct vsd_config, member)
+/* All but paths are of four bytes. */
+static const struct key all_keys[] = {
+	{ "log-level", LEVEL, ALL(level), 0, 0 },
+	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
+	{ "threads", NUMBER, ALL(threads), 1, VSD_THREADS_MAX },
+	{ "control", PATH, ALL(control), 0, 0 },
+};
+
+bool vsd_complain(struct vsd_blame *b, const char *key, const char *value, const char *format, ...)
+{
+	const char *between = !key || !value ? "" : b->vm ? "=" : b->file ? ": " : " ";
+	char where[160] = "";
+	size_t len;
+	va_list ap;
+
+	if (b->file && b->line)
+		snprintf(where, sizeof(where), "%s:%u: ", b->file, b->line);
+	else if (b->file)
+		snprintf(where, sizeof(where), "%s: ", b->file);
+	else if (b->vm)
+		snprintf(where, sizeof(where), "--vm: ");
+	else if (key)
+		snprintf(where, sizeof(where), "--");
+	snprintf(b->text, sizeof(b->text), "%s%s%s%s%s", where, key ? key : "", between, value ? value : "",
+		 key || value ? ": " : "");
+	len = strlen(b->text);
+	va_start(ap, format);
+	vsnprintf(b->text + len, sizeof(b->text) - len, format, ap);
+	va_end(ap);
+	return false;
+}
+
+bool vsd_same_key(const char *a, const char *b)
+{
+	while (*a && (*a == *b || (*a == '_' && *b == '-') || (*a == '-' && *b == '_'))) {
+		a++;
+		b++;
+	}
+	return *a == *b;
+}
+
+const char *vsd_guest_key(u32 i)
+{
+	return i < ARRAY_SIZE(guest_keys) ? guest_keys[i].name : NULL;
+}
+
+static bool set_number(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	char *end;
+	u64 n;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	if (errno || end == value || *end || value[0] < '0' || value[0] > '9' || n < k->min || n > k->max)
+		return vsd_complain(b, k->name, value, "give a number from %u to %u", k->min, k->max);
+	if (k->kind == RING_SIZE && !vsp_ring_size_valid((u32)n))
+		return vsd_complain(b, k->name, value, "give a power of two");
+	*to = (u32)n;
+	return true;
+}
+
+static bool no_memory(const struct key *k, struct vsd_blame *b)
+{
+	return vsd_complain(b, k->name, NULL, "out of memory");
+}
+
+static bool set_path(char **to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	char *copy;
+
+	if (!*value)
+		return vsd_complain(b, k->name, NULL, "give a path");
+	if (strlen(value) + k->max >= VSD_PATH_MAX)
+		return vsd_complain(b, k->name, value, "too long for a Unix socket; use at most %u bytes",
+				    VSD_PATH_MAX - 1 - k->max);
+	copy = strdup(value);
+	if (!copy)
+		return no_memory(k, b);
+	free(*to);
+	*to = copy;
+	return true;
+}
+
+static void free_names(struct vsd_names *l)
+{
+	for (u32 i = 0; i < l->n; i++)
+		free(l->name[i]);
+	free(l->name);
+	*l = (struct vsd_names){ .name = NULL };
+}
+
+static bool set_names(struct vsd_names *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	struct vsd_names l = { .name = calloc(VSD_LIST_MAX, sizeof(char *)) };
+	const char *at = value;
+
+	while (l.name) {
+		size_t len = strcspn(at, "+");
+
+		if (!len || l.n == VSD_LIST_MAX) {
+			free_names(&l);
+			return vsd_complain(b, k->name, value, "give up to %d names, NAME+NAME", VSD_LIST_MAX);
+		}
+		l.name[l.n] = strndup(at, len);
+		if (!l.name[l.n++])
+			break;
+		at += len;
+		if (!*at++) {
+			free_names(to);
+			*to = l;
+			return true;
+		}
+	}
+	free_names(&l);
+	return no_memory(k, b);
+}
+
+bool vsd_names_meet(const struct vsd_names *a, const struct vsd_names *b)
+{
+	for (u32 i = 0; i < a->n; i++) {
+		for (u32 j = 0; j < b->n; j++) {
+			if (!strcmp(a->name[i], b->name[j]))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A port at *@at, which moves behind it. */
+static bool read_port(const char **at, u32 *port)
+{
+	char *end;
+	u64 n;
+
+	if (**at < '0' || **at > '9')
+		return false;
+	n = strtoull(*at, &end, 10);
+	*at = end;
+	*port = (u32)n;
+	return n < VSP_PORT_ANY;
+}
+
+static bool set_ports(struct vsd_ports *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	struct vsd_ports l = { .n = 0 };
+	const char *at = value;
+
+	do {
+		u32 first, last;
+
+		if (l.n == VSD_LIST_MAX || !read_port(&at, &first))
+			goto bad;
+		last = first;
+		if (*at == '-' && (at++, !read_port(&at, &last) || last < first))
+			goto bad;
+		l.range[l.n].first = first;
+		l.range[l.n++].last = last;
+	} while (*at++ == '+');
+	if (at[-1])
+		goto bad;
+	*to = l;
+	return true;
+bad:
+	return vsd_complain(b, k->name, value, "give up to %d ports or ranges of them, PORT+FIRST-LAST", VSD_LIST_MAX);
+}
+
+static bool has_port(const struct vsd_ports *l, u32 port)
+{
+	for (u32 i = 0; i < l->n; i++) {
+		if (port >= l->range[i].first && port <= l->range[i].last)
+			return true;
+	}
+	return false;
+}
+
+bool vsd_policy_allows(const struct vsd_policy *p, u32 port)
+{
+	return (!p->allow.n || has_port(&p->allow, port)) && !has_port(&p->deny, port);
+}
+
+static bool set_socket(int *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	int type;
+	socklen_t len = sizeof(type);
+	u32 fd = 0;
+
+	if (!set_number(&fd, k, value, b))
+		return false;
+	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM)
+		return vsd_complain(b, k->name, value, "not a stream socket; it must be open when this program starts");
+	*to = (int)fd;
+	return true;
+}
+
+static bool set(void *structure, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	void *to = (u8 *)structure + k->at;
+
+	switch (k->kind) {
+	case NUMBER:
+	case RING_SIZE:
+		return set_number(to, k, value, b);
+	case PATH:
+		return set_path(to, k, value, b);
+	case NAMES:
+		return set_names(to, k, value, b);
+	case SOCKET:
+		return set_socket(to, k, value, b);
+	case PORTS:
+		return set_ports(to, k, value, b);
+	case LEVEL:
+		*(enum vsd_level *)to = vsd_level_by_name(value);
+		break;
+	}
+	if (*(enum vsd_level *)to < NUM_VSD_LEVELS)
+		return true;
+	return vsd_complain(b, k->name, value, "give error, warn, info, debug or trace");
+}
+
+/* The key's place in the table, or @n after a complaint. */
+static size_t find(const struct key *keys, size_t n, const char *key, struct vsd_blame *b)
+{
+	size_t i = 0;
+
+	while (i < n && !vsd_same_key(keys[i].name, key))
+		i++;
+	if (i == n)
+		vsd_complain(b, key, NULL, "no such key; see vsockd(1)");
+	return i;
+}
+
+bool vsd_guest_set(struct vsd_guest_opts *o, const char *key, const char *value, struct vsd_blame *b)
+{
+	size_t i = find(guest_keys, ARRAY_SIZE(guest_keys), key, b);
+
+	if (i == ARRAY_SIZE(guest_keys))
+		return false;
+	if (o->given & 1ull << i)
+		return vsd_complain(b, key, NULL, "given twice for one guest");
+	o->given |= 1ull << i;
+	return set(o, &guest_keys[i], value, b);
+}
+
+bool vsd_config_set(struct vsd_config *c, const char *key, const char *value, struct vsd_blame *b)
+{
+	size_t i = find(all_keys, ARRAY_SIZE(all_keys), key, b);
+	struct vsd_config ignored;
+	bool good;
+
+	if (i == ARRAY_SIZE(all_keys))
+		return false;
+	if (b->file && (c->given & 1ull << i)) {
+		vsd_config_init(&ignored);
+		good = set(&ignored, &all_keys[i], value, b);
+		vsd_config_free(&ignored);
+		return good;
+	}
+	if (!b->file)
+		c->given |= 1ull << i;
+	return set(c, &all_keys[i], value, b);
+}
+
+bool vsd_guest_set_all(struct vsd_guest_opts *o, const char *spec, struct vsd_blame *b)
+{
+	char *copy = strdup(spec), *rest = copy, *pair;
+	bool good = copy != NULL;
+
+	if (!good)
+		vsd_complain(b, NULL, NULL, "out of memory");
+	while (good && (pair = strsep(&rest, ",")) != NULL) {
+		char *value = strchr(pair, '=');
+
+		if (value)
+			*value++ = '\0';
+		good = value ? vsd_guest_set(o, pair, value, b) :
+			       vsd_complain(b, NULL, pair, "give KEY=VALUE,KEY=VALUE");
+	}
+	free(copy);
+	return good;
+}
+
+void vsd_config_init(struct vsd_config *c)
+{
+	*c = (struct vsd_config){ .level = VSD_INFO };
+}
+
+struct vsd_config vsd_config_again(const struct vsd_config *old)
+{
+	struct vsd_config c;
+
+	vsd_config_init(&c);
+	c.given = old->given;
+	c.file = old->file;
+	for (size_t i = 0; i < ARRAY_SIZE(all_keys); i++) {
+		if ((c.given & 1ull << i) && all_keys[i].kind != PATH)
+			memcpy((u8 *)&c + all_keys[i].at, (const u8 *)old + all_keys[i].at, sizeof(u32));
+	}
+	return c;
+}
+
+static void free_guest(struct vsd_guest_opts *o)
+{
+	free(o->socket);
+	free(o->uds_path);
+	free_names(&o->groups);
+	free(o);
+}
+
+void vsd_config_free(struct vsd_config *c)
+{
+	for (u32 i = 0; i < c->n; i++)
+		free_guest(c->guests[i]);
+	free(c->guests);
+	free(c->control);
+	c->control = NULL;
+	c->guests = NULL;
+	c->n = 0;
+}
+
+static const struct key default_group = { "groups", NAMES, GUEST(groups), 0, 0 };
+
+struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
+{
+	struct vsd_guest_opts **more = NULL, *o = calloc(1, sizeof(*o));
+
+	if (c->n < VSD_GUESTS_MAX)
+		more = realloc(c->guests, (c->n + 1) * sizeof(struct vsd_guest_opts *));
+	if (more)
+		c->guests = more;
+	if (!more || !o || !set_names(&o->groups, &default_group, "default", b)) {
+		vsd_complain(b, NULL, NULL, "too many guests: %d are served, as far as there is memory",
+			     VSD_GUESTS_MAX);
+		free(o);
+		return NULL;
+	}
+	o->guest_cid = VSD_GUEST_CID_DEFAULT;
+	o->fd = -1;
+	o->window = VSD_WINDOW_DEFAULT;
+	o->queue_size = VSD_QUEUE_SIZE_DEFAULT;
+	o->conns_max = VSD_CONNS_DEFAULT;
+	o->handshake_ms = VSD_HANDSHAKE_TIMEOUT_MS;
+	o->connect_ms = VSD_CONNECT_TIMEOUT_MS;
+	o->close_ms = VSD_CLOSE_TIMEOUT_MS;
+	o->linger_ms = VSD_LINGER_TIMEOUT_MS;
+	o->line = b->line;
+	c->guests[c->n++] = o;
+	return o;
+}
+
+static bool same_path(const char *a, const char *b)
+{
+	return a && b && !strcmp(a, b);
+}
+
+bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b)
+{
+	return a->guest_cid == b->guest_cid && a->fd == b->fd && a->window == b->window &&
+	       a->queue_size == b->queue_size && a->conns_asked == b->conns_asked &&
+	       (a->socket == b->socket || same_path(a->socket, b->socket)) && same_path(a->uds_path, b->uds_path);
+}
+
+/* Is there everything that this guest needs, and nothing that an earlier one has? */
+static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
+{
+	const struct vsd_guest_opts *o = c->guests[i];
+
+	b->line = o->line;
+	if (!o->socket && o->fd < 0)
+		return vsd_complain(b, "socket", NULL, "PATH is required, for the virtual machine monitor");
+	if (o->socket && o->fd >= 0)
+		return vsd_complain(b, "fd", NULL, "socket says where to listen already; give one of them");
+	if (!o->uds_path)
+		return vsd_complain(b, "uds-path", NULL, "PATH is required, for programs of the host");
+	if (same_path(o->socket, o->uds_path))
+		return vsd_complain(b, "uds-path", o->uds_path, "choose another path than that of socket");
+	for (u32 j = 0; j < i; j++) {
+		const struct vsd_guest_opts *p = c->guests[j];
+
+		if (p->guest_cid == o->guest_cid)
+			return vsd_complain(b, "guest-cid", NULL, "%u is another guest's already; choose another",
+					    o->guest_cid);
+		if (o->fd >= 0 && p->fd == o->fd)
+			return vsd_complain(b, "fd", NULL, "%d is another guest's already", o->fd);
+		if (same_path(p->socket, o->socket) || same_path(p->uds_path, o->socket))
+			return vsd_complain(b, "socket", o->socket, "another guest's already; choose another path");
+		if (same_path(p->uds_path, o->uds_path) || same_path(p->socket, o->uds_path))
+			return vsd_complain(b, "uds-path", o->uds_path, "another guest's already; choose another path");
+	}
+	return true;
+}
+
+bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
+{
+	if (!c->n)
+		return vsd_complain(b, NULL, NULL, "no guest to serve; vms needs an entry for each");
+	for (u32 i = 0; i < c->n; i++) {
+		c->guests[i]->conns_asked = c->guests[i]->conns_max;
+		if (!check_guest(c, i, b))
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "daemon/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+int vsd_control_listen(const char *path)
+{
+	return vsd_host_listen("vsockd", "control", path, SOCK_STREAM, 0600);
+}
+
+static u64 now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+}
+
+/* The client's line, without its end. False: it said none in time. */
+static bool read_line(int fd, char line[VSD_CONTROL_LINE_MAX])
+{
+	u64 until = now_ms() + VSD_CONTROL_PATIENCE_MS;
+	size_t have = 0;
+
+	while (have < VSD_CONTROL_LINE_MAX - 1 && now_ms() < until) {
+		ssize_t n = recv(fd, line + have, VSD_CONTROL_LINE_MAX - 1 - have, 0);
+		char *end;
+
+		if (n <= 0)
+			return false;
+		have += (size_t)n;
+		line[have] = '\0';
+		end = strchr(line, '\n');
+		if (end) {
+			*end = '\0';
+			return true;
+		}
+	}
+	return false;
+}
+
+static void answer(int fd, const char *text, size_t len)
+{
+	u64 until = now_ms() + VSD_CONTROL_PATIENCE_MS;
+	ssize_t n = 1;
+
+	for (size_t done = 0; done < len && n > 0 && now_ms() < until; done += (size_t)n)
+		n = send(fd, text + done, len - done, MSG_NOSIGNAL);
+}
+
+/* @n numbers of 32 bits and nothing else. */
+static bool read_numbers(const char *text, u32 *const to[], u32 n)
+{
+	for (u32 i = 0; i < n; i++) {
+		unsigned long value;
+		char *end;
+
+		if (*text < '0' || *text > '9')
+			return false;
+		errno = 0;
+		value = strtoul(text, &end, 10);
+		if (errno || value > UINT32_MAX || *end != (i + 1 < n ? ' ' : '\0'))
+			return false;
+		*to[i] = (u32)value;
+		text = end + 1;
+	}
+	return true;
+}
+
+static void reset(struct vsd_fleet *f, const char *args, FILE *out)
+{
+	struct vsd_reset r = { 0 };
+	u32 *const all[] = { &r.guest_cid, &r.host_cid, &r.host_port, &r.guest_port };
+
+	if (!read_numbers(args, all, ARRAY_SIZE(all)))
+		fputs("error give CID HOST_CID HOST_PORT GUEST_PORT\n", out);
+	else if (vsd_fleet_reset(f, &r))
+		fprintf(out, "ok\n");
+	else
+		fputs("error no such connection\n", out);
+}
+
+static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control_ops *ops, FILE *out)
+{
+	if (!strcmp(line, "guests") || !strcmp(line, "connections")) {
+		vsd_fleet_print(f, line[0] == 'g' ? vsd_print_guest : vsd_print_conns, out);
+		fputs("ok\n", out);
+	} else if (!strncmp(line, "reset ", 6)) {
+		reset(f, line + 6, out);
+	} else if (!strcmp(line, "reload")) {
+		fputs(ops->reload(ops->arg) ? "ok\n" : "error the log says what is wrong; all stays as it is\n", out);
+	} else {
+		fputs("error say guests, connections, reset or reload\n", out);
+	}
+}
+
+void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
+{
+	const struct timeval patience = { .tv_sec = VSD_CONTROL_PATIENCE_MS / 1000 };
+	char line[VSD_CONTROL_LINE_MAX], *text = NULL;
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	size_t len = 0;
+	FILE *out;
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	out = read_line(fd, line) ? open_memstream(&text, &len) : NULL;
+	if (out) {
+		obey(line, f, ops, out);
+		if (!fclose(out))
+			answer(fd, text, len);
+	}
+	free(text);
+	close(fd);
+}

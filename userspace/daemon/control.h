@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * control.h - the control socket: what the daemon tells about itself, and does when asked
+ *
+ * A client sends one line and gets lines "KIND KEY=VALUE ..." back, the last of which is "ok" or "error TEXT":
+ *
+ *   guests                               guests, their rings and what was refused
+ *   connections                          of all guests
+ *   reset CID HOST_CID HOST_PORT GUEST_PORT    end a connection (all of them, where it is one of several types)
+ *   reload                               what SIGHUP does
+ *
+ * tools/vstat makes tables, JSON and Prometheus' text of it.
+ */
+#ifndef VSD_CONTROL_H
+#define VSD_CONTROL_H
+
+#include "daemon/fleet.h"
+
+enum {
+	VSD_CONTROL_LINE_MAX = 128,
+	VSD_CONTROL_PATIENCE_MS = 1000, /* for a client to say its line, and to take each piece of the answer */
+};
+
+/* What is asked of the main program. */
+struct vsd_control_ops {
+	bool (*reload)(void *arg); /* false: the log says why */
+	void *arg;
+};
+
+/* A listener at @path, for the owner only. -errno after a message. */
+int vsd_control_listen(const char *path);
+
+/* Serve the client that waits, if one does. */
+void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops);
+
+#endif

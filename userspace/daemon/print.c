@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * print.c - what is to be known of a guest, as lines "KIND KEY=VALUE ..."
+ *
+ * Called by the guest's thread, into memory.
+ */
+#include "daemon/guest.h"
+
+#include "kernel/proto/names.h"
+
+#include <inttypes.h>
+
+static void print_ring(const struct vsd_guest *g, u32 index, const char *name, FILE *out)
+{
+	const struct vu_ring *r = &g->dev.rings[index];
+
+	fprintf(out, "ring cid=%u ring=%s size=%u live=%d broken=%d waiting=%u\n", g->opts->guest_cid, name, r->size,
+		vu_ring_live(r), r->broken, vu_ring_waiting(r));
+}
+
+void vsd_print_guest(const struct vsd_guest *g, FILE *out)
+{
+	const struct vsd_counters *n = &g->counters;
+	u32 cid = g->opts->guest_cid;
+
+	fprintf(out,
+		"guest cid=%u up=%d connections=%u from_siblings=%u sessions=%" PRIu64 " opened=%" PRIu64
+		" refused=%" PRIu64 " denied=%" PRIu64 " packets_from_guest=%" PRIu64 " bytes_from_guest=%" PRIu64
+		" packets_to_guest=%" PRIu64 " bytes_to_guest=%" PRIu64 " messages_too_big=%" PRIu64
+		" replies_owed=%u no_buffers=%d held=%d\n",
+		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, n->sessions, n->opened, n->refused, n->denied,
+		n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest, n->bytes_to_guest, n->messages_too_big,
+		g->mux.budget.used, g->starved, g->held != NULL);
+	print_ring(g, VU_RING_RX, "rx", out);
+	print_ring(g, VU_RING_TX, "tx", out);
+	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
+		if (g->mux.rejects[i])
+			fprintf(out, "reject cid=%u reason=%s rejects=%" PRIu64 "\n", cid, vsp_reject_name(i),
+				g->mux.rejects[i]);
+	}
+}
+
+void vsd_print_conns(const struct vsd_guest *g, FILE *out)
+{
+	static const char *const phases[] = {
+		[VSD_PHASE_NONE] = "none", [VSD_PHASE_COMMAND] = "command", [VSD_PHASE_DIAL] = "dial",
+		[VSD_PHASE_WAIT] = "wait", [VSD_PHASE_OPEN] = "open",	    [VSD_PHASE_LINGER] = "linger",
+	};
+
+	for (const struct vsd_conn *s = g->all; s; s = s->all_next) {
+		const struct vsock_conn *c = &s->c;
+
+		fprintf(out,
+			"connection cid=%u type=%s host_cid=%u host_port=%u guest_port=%u state=%s phase=%s unread=%u "
+			"credit=%u window=%u unread_packets=%u\n",
+			g->opts->guest_cid, s->seqpacket ? "seqpacket" : "stream", c->host_cid, c->host_port,
+			c->guest_port, vsp_state_name(c->state), phases[s->phase], vsd_conn_unread(s),
+			vsock_conn_credit(c), vsp_txc_window(&c->txc), c->meter.out);
+	}
+}
