@@ -75,15 +75,14 @@ static struct vhost_vring_addr addr_of(u32 index)
 
 static void table(const char *what, u32 n, u32 padding, const struct vhost_memory_region *regions)
 {
-	static struct {
-		struct vhost_memory head;
-		struct vhost_memory_region regions[REGIONS];
-	} t;
+	struct vhost_memory *t = calloc(1, sizeof(*t) + n * sizeof(*regions));
 
-	t.head.nregions = n;
-	t.head.padding = padding;
-	memcpy(t.regions, regions, n * sizeof(*regions));
-	call(what, VHOST_SET_MEM_TABLE, &t);
+	CHECK(t);
+	t->nregions = n;
+	t->padding = padding;
+	memcpy(t->regions, regions, n * sizeof(*regions));
+	call(what, VHOST_SET_MEM_TABLE, t);
+	free(t);
 }
 
 /* @n regions of a page each. */

@@ -336,20 +336,28 @@ void flow_finish(struct guest *g, struct flow *f)
 
 /* ---- what the kernel says ---- */
 
-u64 counter(u32 cid, const char *name)
+bool counter_of(u32 cid, const char *name, u64 *value)
 {
 	FILE *file = fopen("/sys/kernel/debug/vhost_vsock/guests", "r");
-	char line[128], found[64];
-	unsigned long long value;
-	u32 of;
+	char line[128], wanted[96];
+	size_t len = (size_t)snprintf(wanted, sizeof(wanted), "%u %s ", cid, name);
+	bool good = false;
 
 	CHECK(file);
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%u %63s %llu", &of, found, &value) == 3 && of == cid && !strcmp(found, name)) {
-			fclose(file);
-			return value;
-		}
-	}
+	while (!good && fgets(line, sizeof(line), file))
+		good = !strncmp(line, wanted, len);
+	fclose(file);
+	if (good)
+		*value = strtoull(line + len, NULL, 10);
+	return good;
+}
+
+u64 counter(u32 cid, const char *name)
+{
+	u64 value;
+
+	if (counter_of(cid, name, &value))
+		return value;
 	fprintf(stderr, "# no counter %s of guest %u\n", name, cid);
 	exit(1);
 }

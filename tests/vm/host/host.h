@@ -117,6 +117,7 @@ void flow_finish(struct guest *g, struct flow *f);
 
 /* A counter of the guest's link; one of the objects that are alive; memory in use. */
 u64 counter(u32 cid, const char *name);
+bool counter_of(u32 cid, const char *name, u64 *value);
 void counter_reaches(u32 cid, const char *name, u64 least);
 long live(const char *what);
 long memory_used_kib(void);

@@ -231,13 +231,15 @@ static void busy_guest(u32 i)
 /* And one that floods its host with nonsense until it is told to stop. */
 static void hostile_guest(int stop)
 {
+	unsigned int seed = 1;
+
 	guest_begin(&g, 99, 256, 3776, FEATURES);
 	while (!host_wait(stop, POLLIN | POLLHUP, 0)) {
-		struct flow f = { .host_port = (u32)rand(), .guest_port = (u32)rand() };
+		struct flow f = { .host_port = (u32)rand_r(&seed), .guest_port = (u32)rand_r(&seed) };
 		struct vsp_hdr hdr;
 
 		for (u32 i = 0; i < 64; i++)
-			guest_send(&g, guest_hdr(&g, &f, (enum vsp_op)(rand() % 9)));
+			guest_send(&g, guest_hdr(&g, &f, (enum vsp_op)(rand_r(&seed) % 9)));
 		while (peer_recv(&g.peer, &hdr, g.buf, 0))
 			;
 	}

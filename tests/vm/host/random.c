@@ -78,16 +78,17 @@ static void set_addr(int dev)
 
 static void set_table(int dev)
 {
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region regions[4];
-	} t = { .head.nregions = pick(8) ? 1 + pick(3) : (u32)number() };
+	struct vhost_memory *t = calloc(1, sizeof(*t) + 4 * sizeof(t->regions[0]));
 	u64 uva = (u64)(uintptr_t)memory;
 
+	CHECK(t);
+	t->nregions = pick(8) ? 1 + pick(3) : (u32)number();
 	for (u32 i = 0; i < 4; i++)
-		t.regions[i] = (struct vhost_memory_region){ pick(8) ? GPA + (u64)i * MEMORY : number(),
-							     pick(8) ? MEMORY : number(), pick(8) ? uva : number(), 0 };
-	ioctl(dev, VHOST_SET_MEM_TABLE, &t);
+		t->regions[i] = (struct vhost_memory_region){ pick(8) ? GPA + (u64)i * MEMORY : number(),
+							      pick(8) ? MEMORY : number(), pick(8) ? uva : number(),
+							      0 };
+	ioctl(dev, VHOST_SET_MEM_TABLE, t);
+	free(t);
 }
 
 static void set_u64(int dev, unsigned long request, u64 value)
@@ -221,14 +222,15 @@ static void step(void)
 static void make_ready(int dev)
 {
 	struct vhost_vring_state num = { .num = SIZE };
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region region;
-	} t = { .head.nregions = 1, .region = { GPA, MEMORY, (u64)(uintptr_t)memory, 0 } };
+	struct vhost_memory *t = calloc(1, sizeof(*t) + sizeof(t->regions[0]));
 
+	CHECK(t);
+	t->nregions = 1;
+	t->regions[0] = (struct vhost_memory_region){ GPA, MEMORY, (u64)(uintptr_t)memory, 0 };
 	ioctl(dev, VHOST_SET_OWNER);
 	set_u64(dev, VHOST_VSOCK_SET_GUEST_CID, CID);
-	ioctl(dev, VHOST_SET_MEM_TABLE, &t);
+	ioctl(dev, VHOST_SET_MEM_TABLE, t);
+	free(t);
 	for (num.index = 0; num.index < 2; num.index++) {
 		u64 at = (u64)(uintptr_t)memory + num.index * RING;
 		struct vhost_vring_addr a = { .index = num.index,
@@ -246,8 +248,9 @@ static void make_ready(int dev)
 
 static void random_order(void)
 {
-	const char *given = getenv("VHOST_SEED"), *rounds = getenv("VHOST_ROUNDS");
+	const char *given = getenv("VHOST_SEED"), *wanted = getenv("VHOST_ROUNDS");
 	unsigned int first = given ? (unsigned int)strtoul(given, NULL, 0) : (unsigned int)now_ms();
+	u32 rounds = wanted ? (u32)strtoul(wanted, NULL, 0) : ROUNDS;
 	int listener = host_listen(50, 100);
 
 	fprintf(stderr, "# VHOST_SEED=%u\n", first);
@@ -257,7 +260,7 @@ static void random_order(void)
 		events[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	for (u32 i = 0; i < SOCKETS; i++)
 		sockets[i] = -1;
-	for (u32 round = 0; round < (rounds ? (u32)atoi(rounds) : ROUNDS); round++) {
+	for (u32 round = 0; round < rounds; round++) {
 		int fd;
 
 		seed = first + round;
