@@ -67,7 +67,8 @@ class Case:
     cwd: Path
     timeout: float
     env: dict
-    heavy: bool = False
+    vm: bool = False
+    alone: bool = False                           # compares times
     on_demand: str = ""                           # why it runs only when it is named
 
     @property
@@ -183,7 +184,8 @@ def script_cases(ring):
         if not path.is_file() or not os.access(path, os.X_OK) or path.name.endswith((".c", ".h", ".py", ".guest.sh")):
             continue
         timeout = float((header(path, "timeout") or [DEFAULT_TIMEOUT])[0])
-        case = Case(ring, path.name, [str(path)], ROOT, timeout, {}, RINGS[ring].modules)
+        case = Case(ring, path.name, [str(path)], ROOT, timeout, {}, "vm" in RINGS[ring].needs,
+                    ring == "bench" or bool(header(path, "alone")))
         case.needs = " ".join(header(path, "needs")).split()
         case.on_demand = " ".join(header(path, "on demand"))
         yield case
@@ -202,7 +204,7 @@ def meson_cases(ring):
                 continue
             suffix = "" if name == "." else f"@{name}"
             yield Case(ring, test["name"] + suffix, test["cmd"], Path(test["workdir"] or ROOT),
-                       max(test["timeout"], DEFAULT_TIMEOUT), test["env"])
+                       max(test["timeout"], DEFAULT_TIMEOUT), test["env"], alone=ring == "bench")
 
 
 def find_cases(ring):
@@ -313,16 +315,19 @@ def report(outcome):
     TERMINAL.print("\n".join(lines))
 
 
-def run_all(cases, jobs):
+def run_all(cases, jobs, vms):
     def one(case):
         outcome = run_case(case)
         report(outcome)
         return outcome
 
-    light = [c for c in cases if not c.heavy] if jobs > 1 else []
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        outcomes = list(pool.map(one, light))
-    return outcomes + [one(case) for case in cases if case not in light]
+    outcomes = []
+    shared = [c for c in cases if not c.alone]
+    for batch, at_once in (([c for c in shared if not c.vm], jobs), ([c for c in shared if c.vm], vms),
+                           ([c for c in cases if c.alone], 1)):
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
+            outcomes += pool.map(one, batch)
+    return outcomes
 
 
 def needs_of(cases):
@@ -334,7 +339,8 @@ def parse():
     parser.add_argument("what", nargs="*", metavar="RING[/CASE]", help="for example: unit, vm, vm/boot-kernels")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
-    parser.add_argument("-j", dest="jobs", type=int, default=1, help="light cases at a time (VMs stay alone)")
+    parser.add_argument("-j", dest="jobs", type=int, default=1, help="cases without a VM at a time (default: 1)")
+    parser.add_argument("--vms", type=int, default=2, help="cases with a VM at a time (default: 2)")
     args = parser.parse_args()
     for what in args.what:
         if what.split("/")[0] not in RINGS:
@@ -376,7 +382,7 @@ def main():
     began = time.monotonic()
     named = [c for c in cases if f"{c.ring}/{c.name}" in wanted or not c.on_demand]
     outcomes += [Outcome(c, 0, skipped=[c.on_demand]) for c in cases if c not in named]
-    outcomes += run_all(named, args.jobs)
+    outcomes += run_all(named, args.jobs, args.vms)
 
     failed = [f"{o.case.ring}/{o.case.name}: {name}" for o in outcomes for name in o.failed]
     skipped = [f"{o.case.ring}/{o.case.name}: {skip}" for o in outcomes for skip in o.skipped]
