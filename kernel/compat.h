@@ -65,6 +65,18 @@ static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struc
 #define vst_eventfd_signal(ctx) eventfd_signal(ctx)
 #endif
 
+/* 7.0: a namespace may keep to itself; devices are not in it. For functions with VST_ALLOW_ARGS. */
+#if defined(VST_HAVE_ALLOW_VSK) && defined(VST_HAVE_NET_MODE)
+#define vst_ns_global() vsock_net_mode_global(vsk)
+#else
+#define vst_ns_global() true
+#endif
+
+/* 6.18, and stable kernels before it: a workqueue says that it is per CPU; from 7.0 a warning if it does not. */
+#ifndef VST_HAVE_WQ_PERCPU
+#define WQ_PERCPU 0
+#endif
+
 /* 6.16: sends from device memory, which are not ours. */
 #ifdef VST_HAVE_DEVMEM
 #define vst_zerocopy_realloc(sk, size, uarg) msg_zerocopy_realloc(sk, size, uarg, false)

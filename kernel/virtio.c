@@ -787,14 +787,22 @@ static bool type_allowed(enum vsp_type type)
 
 static bool guest_seqpacket_allow(VST_ALLOW_CID_ARGS)
 {
-	return type_allowed(VSP_TYPE_SEQPACKET);
+	return vst_ns_global() && type_allowed(VSP_TYPE_SEQPACKET);
 }
 
 /* A device that has negotiated sockets, but not streams, is possible: virtio 1.4 5.10.3.1. */
 static bool guest_stream_allow(VST_ALLOW_ARGS)
 {
-	return type_allowed(VSP_TYPE_STREAM);
+	return vst_ns_global() && type_allowed(VSP_TYPE_STREAM);
 }
+
+#ifdef VST_HAVE_REMOTE_CID
+/* What no guest of ours has may be a sibling's, or whatever the host knows: its answer, or connect(), tells. */
+static bool guest_has_remote_cid(struct vsock_sock *vsk, u32 cid)
+{
+	return true;
+}
+#endif
 
 /* ---- counters: /sys/bus/virtio/devices/virtioN/{vsock,vsock_rejects}/ ---- */
 
@@ -916,7 +924,7 @@ static int __init vst_virtio_init(void)
 	if (err)
 		return err;
 	name_counters();
-	dev_wq = alloc_workqueue("virtio_vsock", WQ_HIGHPRI, 0);
+	dev_wq = alloc_workqueue("virtio_vsock", WQ_HIGHPRI | WQ_PERCPU, 0);
 	if (!dev_wq)
 		return -ENOMEM;
 	err = vst_side_init(&guest_side);
@@ -929,6 +937,9 @@ static int __init vst_virtio_init(void)
 	guest_side.ops.get_local_cid = get_local_cid;
 	guest_side.ops.stream_allow = guest_stream_allow;
 	guest_side.ops.seqpacket_allow = guest_seqpacket_allow;
+#ifdef VST_HAVE_REMOTE_CID
+	guest_side.ops.has_remote_cid = guest_has_remote_cid;
+#endif
 	err = vsock_core_register(&guest_side.ops, VSOCK_TRANSPORT_F_G2H);
 	if (err)
 		goto exit_side;

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
 LOGS = BUILD / "test-logs"
 DEFAULT_TIMEOUT = 300
-MODULE_KERNELS = ["6.1", "6.12"]
+MODULE_KERNELS = ["6.1", "6.12", "newest"]
 
 # Build directory -> (environment, meson options, groups of tools/deps).
 BUILDS = {
@@ -248,10 +248,10 @@ def run_case(case):
     case.log.parent.mkdir(parents=True, exist_ok=True)
     logs = case.log.with_suffix("")
     logs.mkdir(exist_ok=True)
-    env = {**os.environ, **case.env, "SLUICE_ROOT": str(ROOT), "SLUICE_BUILD": str(BUILD), "SLUICE_LOGS": str(logs),
+    env = {**os.environ, "SLUICE_ROOT": str(ROOT), "SLUICE_BUILD": str(BUILD), "SLUICE_LOGS": str(logs),
            "PYTHONPATH": str(ROOT / "tools"), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
            "CRITERION_USE_TAP": "1", "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
-           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", **case.env}
     began = time.monotonic()
     output, timed_out = bytearray(), False
     with open(case.log, "wb") as log:
@@ -336,12 +336,18 @@ def needs_of(cases):
 
 def parse():
     parser = argparse.ArgumentParser(prog="tests/run", description="Run rings of tests; by default, those of CI.")
-    parser.add_argument("what", nargs="*", metavar="RING[/CASE]", help="for example: unit, vm, vm/boot-kernels")
+    parser.add_argument("what", nargs="*", metavar="RING[/CASE]",
+                        help="for example: unit, vm, vm/boot-kernels; what follows -- is handed to named cases")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
     parser.add_argument("-j", dest="jobs", type=int, default=1, help="cases without a VM at a time (default: 1)")
     parser.add_argument("--vms", type=int, default=2, help="cases with a VM at a time (default: 2)")
-    args = parser.parse_args()
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:at])
+    args.words = words[at + 1:]
+    if args.words and not any("/" in what for what in args.what):
+        parser.error("words behind -- are for cases, and none is named")
     for what in args.what:
         if what.split("/")[0] not in RINGS:
             parser.error(f"no ring '{what.split('/')[0]}'; there are: {', '.join(RINGS)}")
@@ -380,6 +386,8 @@ def main():
     for ring, reason in broken.items():
         TERMINAL.print(f"FAIL            {ring}: {reason}")
     began = time.monotonic()
+    for case in cases:
+        case.argv += args.words if f"{case.ring}/{case.name}" in wanted else []
     named = [c for c in cases if f"{c.ring}/{c.name}" in wanted or not c.on_demand]
     outcomes += [Outcome(c, 0, skipped=[c.on_demand]) for c in cases if c not in named]
     outcomes += run_all(named, args.jobs, args.vms)

@@ -2,7 +2,7 @@
 """Fetch Debian kernels into the cache directory, without touching the machine's own kernels or its apt state.
 
     tools/kernel fetch NAME [--headers] [--source] [--refresh]
-    tools/kernel path NAME image|modules|headers|source
+    tools/kernel path NAME image|modules|headers|source|tools
     tools/kernel release NAME
     tools/kernel list
 
@@ -12,6 +12,7 @@ NAME is one of the logical names in KERNELS. A kernel lives in <cache>/kernels/N
     image/               vmlinuz and lib/modules/RELEASE
     headers/             a tree to build external modules with; it names no path outside itself
     source/              the unpacked linux-source, on request
+    tools/               where the headers want a newer compiler than the oldest Debian has: that, in usr/bin
 
 The packages come from the mirrors that this machine's own apt is configured with, by a private apt configuration.
 """
@@ -21,23 +22,31 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-# Logical name -> where to look, best first: suites of the archive, and the package that names the newest image.
+# Logical name -> where to look, best first: suites of the archive, the package that names the newest image, and the
+# suites that have the programs to build its modules with, if these cannot be the machine's own.
 KERNELS = {
-    "6.1": [(["bookworm", "bookworm-security"], "linux-image-amd64")],
-    "6.12": [(["bookworm", "bookworm-security"], "linux-image-6.12-amd64"),
-             (["trixie", "trixie-security"], "linux-image-amd64")],
-    "newest": [(["trixie-backports"], "linux-image-amd64"),
-               (["forky"], "linux-image-amd64"),
-               (["sid"], "linux-image-amd64")],
+    "6.1": [(["bookworm", "bookworm-security"], "linux-image-amd64", None)],
+    "6.12": [(["bookworm", "bookworm-security"], "linux-image-6.12-amd64", None),
+             (["trixie", "trixie-security"], "linux-image-amd64", None)],
+    "newest": [(["trixie-backports"], "linux-image-amd64", ["trixie", "trixie-backports"]),
+               (["forky"], "linux-image-amd64", ["forky"]),
+               (["sid"], "linux-image-amd64", ["sid"])],
 }
+# What the compiler runs, but does not depend on.
+BUILD_TOOLS = ["binutils"]
+# Such a program runs anywhere, by whoever, if its own libc's loader starts it.
+WRAPPER = """#!/bin/sh
+exec {usr}/lib64/ld-linux-x86-64.so.2 --argv0 "$0" --library-path {usr}/lib/x86_64-linux-gnu {program} "$@"
+"""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-PARTS = ("image", "headers", "source")
+PARTS = ("image", "headers", "source", "tools")
 
 
 class Failure(Exception):
@@ -178,18 +187,29 @@ class Apt:
             if not stanza:
                 raise Failure(f"{'+'.join(self.suites)} has no package {name}, which {package} needs")
             found[name] = stanza["Version"]
-            first_choices = [d.split("|")[0].split()[0] for d in stanza.get("Depends", "").split(",") if d.strip()]
-            todo += [d for d in first_choices if re.match(pattern, d)]
+            todo += [d for d in self.needs(stanza) if re.match(pattern, d)]
         return found
 
-    def download(self, package, version):
-        quoted = version.replace(":", "%3a")
-        hits = [p for p in self.downloads.glob(f"{package}_{quoted}_*.deb")]
-        if not hits:
-            say(f"downloading {package} {version}")
-        # Where the file is there already, apt compares its hash and downloads nothing.
-        self._run(["apt-get", "download", "-q", f"{package}={version}"], cwd=self.downloads)
-        return next(self.downloads.glob(f"{package}_{quoted}_*.deb"))
+    @staticmethod
+    def needs(stanza):
+        """What the package of STANZA depends on, by its first choices."""
+        return [d.split("|")[0].split()[0] for d in stanza.get("Depends", "").split(",") if d.strip()]
+
+    def installation(self, packages):
+        """Everything that a machine with nothing on it would get with PACKAGES: {name: version}."""
+        plan = self._run(["apt-get", "install", "-s", "-q", "--no-install-recommends", *packages])
+        return dict(re.findall(r"^Inst (\S+) \((\S+) ", plan, re.M))
+
+    def download(self, packages):
+        """The files of PACKAGES, {name: version}, in their order."""
+        patterns = {p: f"{p}_{version.replace(':', '%3a')}_*.deb" for p, version in packages.items()}
+        missing = [f"{p} {packages[p]}" for p, pattern in patterns.items() if not list(self.downloads.glob(pattern))]
+        for what in missing if len(missing) < 10 else [f"{len(missing)} packages"]:
+            say(f"downloading {what}")
+        # Where a file is there already, apt compares its hash and downloads nothing.
+        wanted = [f"{package}={version}" for package, version in packages.items()]
+        self._run(["apt-get", "download", "-q", *wanted], cwd=self.downloads)
+        return [next(self.downloads.glob(pattern)) for pattern in patterns.values()]
 
 
 def locked():
@@ -224,7 +244,9 @@ class Kernel:
         return json.loads(self.record_path.read_text()) if self.record_path.exists() else None
 
     def has(self, part):
-        return (self.dir / part).is_dir()
+        # Headers whose programs nothing here can start are none.
+        needs_tools = part == "headers" and self.record and self.tools_suites
+        return (self.dir / part).is_dir() and (not needs_tools or self.has("tools"))
 
     @property
     def release(self):
@@ -238,12 +260,17 @@ class Kernel:
                           f"tools/kernel fetch {self.name}{option}")
         root = self.dir / part
         return {"image": root / "vmlinuz", "modules": root / "lib/modules" / self.release,
-                "headers": root / "usr/src" / f"linux-headers-{self.release}", "source": root}[what]
+                "headers": root / "usr/src" / f"linux-headers-{self.release}", "source": root, "tools": root}[what]
+
+    @property
+    def tools_suites(self):
+        """Where the programs come from that the headers need; None if the machine's own do."""
+        return next((tools for suites, _, tools in KERNELS[self.name] if suites == self.record["suites"]), None)
 
     def resolve(self):
         """Find the newest version, and remember it, so that image, headers and source are always of one build."""
         reasons = []
-        for suites, meta in KERNELS[self.name]:
+        for suites, meta, _ in KERNELS[self.name]:
             apt = Apt(suites)
             try:
                 apt.update()
@@ -272,19 +299,44 @@ class Kernel:
             return
         with locked():
             if refresh and self.record:
-                before = self.record
-                if self.resolve() != before:
-                    for part in PARTS:
-                        shutil.rmtree(self.dir / part, ignore_errors=True)
-            for part in parts:
-                if not self.has(part):
-                    self._fetch(part)
+                self._renew()
+            try:
+                self._fetch_missing(parts)
+            except Failure as failure:
+                # A mirror keeps only the newest; what was not fetched while the recorded one was that can't be had.
+                if not self.record or not self._renew():
+                    raise
+                say(f"{failure}\n{self.name} is taken anew")
+                self._fetch_missing(parts)
         say(f"{self.name} is {self.release} ({self.record['version']})")
+
+    def _renew(self):
+        """Forget all parts if the mirror has another build than they are of; whether it has."""
+        before = self.record
+        if self.resolve() == before:
+            return False
+        for part in PARTS:
+            shutil.rmtree(self.dir / part, ignore_errors=True)
+        return True
+
+    def _fetch_missing(self, parts):
+        for part in parts:
+            if not self.has(part):
+                self._fetch(part)
 
     def _fetch(self, part):
         record = self.record or self.resolve()
-        apt = Apt(record["suites"])
-        if part == "image":
+        if part == "headers" and self.tools_suites and not self.has("tools"):
+            self._fetch("tools")
+        apt = Apt(self.tools_suites if part == "tools" else record["suites"])
+        if part == "tools":
+            apt.update()
+            headers = apt.show(f"linux-headers-{record['release']}")
+            if not headers:
+                raise Failure(f"{'+'.join(apt.suites)} has no linux-headers-{record['release']}")
+            needed = [d for d in apt.needs(headers) if not re.match(r"linux-(headers|image|base)-?", d)]
+            packages = apt.installation(BUILD_TOOLS + needed)
+        elif part == "image":
             packages = record["image"]
         elif part == "headers":
             packages = apt.closure(f"linux-headers-{record['release']}", r"linux-(headers|kbuild)-\d")
@@ -294,11 +346,12 @@ class Kernel:
         with tempfile.TemporaryDirectory(dir=self.dir, prefix=f".{part}-") as temporary:
             tree = Path(temporary) / part
             tree.mkdir()
-            for package, version in packages.items():
-                deb = apt.download(package, version)
-                say(f"unpacking {package}")
+            debs = apt.download(packages)
+            say(f"unpacking {' '.join(deb.name.partition('_')[0] for deb in debs)}")
+            for deb in debs:
                 run(["dpkg-deb", "-x", deb, tree])
             getattr(self, f"_arrange_{part}")(tree)
+            shutil.rmtree(self.dir / part, ignore_errors=True)
             tree.rename(self.dir / part)
 
     def _arrange_image(self, tree):
@@ -328,6 +381,27 @@ class Kernel:
         for makefile in tree.glob("usr/src/linux-headers-*/Makefile"):
             text = makefile.read_text()
             makefile.write_text(re.sub(r"(?<![\w./])/usr/(src|lib)/linux-", rf"{final}/usr/\1/linux-", text))
+        if self.tools_suites:
+            self._wrap_programs(tree, final)
+
+    def _wrap_programs(self, tree, final):
+        """Put a script in the place of every program in TREE, which will be FINAL."""
+        usr = shlex.quote(str(self.dir / "tools/usr"))
+        for path in [p for p in tree.rglob("*") if p.is_file() and not p.is_symlink() and os.access(p, os.X_OK)]:
+            with path.open("rb") as file:
+                magic = file.read(4)
+            if magic == b"\x7fELF" and ".so" not in path.name:
+                hidden = path.rename(path.with_name(f".{path.name}.elf"))
+                program = shlex.quote(str(final / hidden.relative_to(tree)))
+                path.write_text(WRAPPER.format(usr=usr, program=program))
+                path.chmod(0o755)
+
+    def _arrange_tools(self, tree):
+        for path in tree.iterdir():
+            if path.name != "usr":
+                path.unlink() if path.is_symlink() else shutil.rmtree(path)
+        shutil.rmtree(tree / "usr/share")
+        self._wrap_programs(tree, self.dir / "tools")
 
     def _arrange_source(self, tree):
         archive = next(tree.glob("usr/src/linux-source-*.tar.xz"))
@@ -338,12 +412,13 @@ class Kernel:
 
 
 def command_fetch(args):
-    parts = ["image"] + ["headers"] * args.headers + ["source"] * args.source
-    Kernel(args.name).ensure(parts, args.refresh)
+    Kernel(args.name).ensure(["image"] + ["headers"] * args.headers + ["source"] * args.source, args.refresh)
 
 
 def command_path(args):
-    print(Kernel(args.name).path(args.what))
+    kernel = Kernel(args.name)
+    if args.what != "tools" or (kernel.record and kernel.tools_suites):
+        print(kernel.path(args.what))
 
 
 def command_release(args):
@@ -370,7 +445,8 @@ def main():
     fetch.set_defaults(run=command_fetch)
     path = commands.add_parser("path", help="print where a part is")
     path.add_argument("name", choices=KERNELS)
-    path.add_argument("what", choices=["image", "modules", "headers", "source"])
+    path.add_argument("what", choices=["image", "modules", "headers", "source", "tools"],
+                      help="tools: nothing, if the machine's own programs build modules for it")
     path.set_defaults(run=command_path)
     release = commands.add_parser("release", help="print the release, as in uname -r")
     release.add_argument("name", choices=KERNELS)

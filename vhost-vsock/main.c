@@ -117,13 +117,26 @@ static bool may_carry(u32 cid, enum vsp_type type)
 
 static bool host_stream_allow(VST_ALLOW_ARGS)
 {
-	return may_carry(cid, VSP_TYPE_STREAM);
+	return vst_ns_global() && may_carry(cid, VSP_TYPE_STREAM);
 }
 
 static bool host_seqpacket_allow(VST_ALLOW_CID_ARGS)
 {
-	return may_carry(cid, VSP_TYPE_SEQPACKET);
+	return vst_ns_global() && may_carry(cid, VSP_TYPE_SEQPACKET);
 }
+
+#ifdef VST_HAVE_REMOTE_CID
+/* A CID that no guest of ours has may be a sibling's, where this host is itself a guest. */
+static bool host_has_remote_cid(struct vsock_sock *vsk, u32 cid)
+{
+	bool has;
+
+	rcu_read_lock();
+	has = find_guest(cid);
+	rcu_read_unlock();
+	return has;
+}
+#endif
 
 /* ---- counters: debugfs vhost_vsock/guests, a line "CID NAME VALUE" for each ---- */
 
@@ -174,6 +187,9 @@ static int __init vh_init(void)
 	vh_side.ops.get_local_cid = get_local_cid;
 	vh_side.ops.stream_allow = host_stream_allow;
 	vh_side.ops.seqpacket_allow = host_seqpacket_allow;
+#ifdef VST_HAVE_REMOTE_CID
+	vh_side.ops.has_remote_cid = host_has_remote_cid;
+#endif
 	err = vsock_core_register(&vh_side.ops, VSOCK_TRANSPORT_F_H2G);
 	if (err)
 		goto exit_side;

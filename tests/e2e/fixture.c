@@ -337,8 +337,10 @@ u32 fix_ok(int fd)
 	char line[32] = "";
 	u32 n = 0;
 
-	while (n < sizeof(line) - 1 && read(fd, line + n, 1) == 1 && line[n++] != '\n')
-		;
+	while (n < sizeof(line) - 1 && read(fd, line + n, 1) == 1) {
+		if (line[n++] == '\n')
+			break;
+	}
 	return strncmp(line, "OK ", 3) == 0 ? (u32)strtoul(line + 3, NULL, 10) : 0;
 }
 

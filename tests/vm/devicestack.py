@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import traceback
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from hoststack import BUILD, FAILED, LOGS, Prog, Wrong, need
 from sluicevm import VM, Failure, wait_for
 
+KERNELS = ("6.1", "6.12", "newest")
+DEFAULT = ("6.1", "6.12")
 CID = 42
 REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8)
 NAMES = {REQUEST: "request", RESPONSE: "response", RST: "rst", SHUTDOWN: "shutdown", RW: "rw",
@@ -299,9 +302,12 @@ def run_kernel(title, kernel, lines, only, features=0, programs=(), **options):
         dev.close()
 
 
-def run_lines(title, lines, words, **options):
-    """Every line on every kernel, or those that are named; the exit status. A kernel may be a directory."""
-    kernels = [word for word in words if word[0].isdigit() or "/" in word]
-    for kernel in kernels or ["6.1", "6.12"]:
-        run_kernel(title, kernel, lines, [word for word in words if word not in kernels], **options)
+def run_lines(title, lines, words, default=DEFAULT, **options):
+    """Every line on the DEFAULT kernels, or those that are named; the exit status. A kernel may be a directory."""
+    kernels = [word for word in words if word in KERNELS or "/" in word]
+    only = [word for word in words if word not in kernels]
+    if unknown := set(only) - {function.__name__ for _, function in lines}:
+        sys.exit(f"neither a kernel nor a line: {' '.join(unknown)}")
+    for kernel in kernels or default:
+        run_kernel(title, kernel, lines, only, **options)
     return 1 if FAILED else 0

@@ -180,11 +180,11 @@ class Service:
 
 
 class Prog:
-    """vsock-prog in the guest; see there for its commands."""
+    """vsock-prog in the guest, started by WITHIN; see there for its commands."""
 
-    def __init__(self, vm, name):
+    def __init__(self, vm, name, within=""):
         self.vm, self.name = vm, name
-        self.pid = int(vm.check(f"vsock-prog {name}"))
+        self.pid = int(vm.check(f"{within} vsock-prog {name}"))
 
     def __call__(self, *words):
         return self.vm.check(f"vsock-prog {self.name} {' '.join(str(w) for w in words)}").strip()

@@ -25,7 +25,7 @@ from report import Report, in_words
 from sluicevm import ROOT, Failure, best_accelerator
 from stage import BENCH, BUILD, VCAT, VSOCKD, Stage, run_step
 
-KERNELS = ("6.1", "6.12")
+KERNELS = ("6.1", "6.12", "newest")
 PAIRS, MEASURE_MS = 3, 500
 QUICK_PAIRS, QUICK_MS = 1, 150
 SHELL_HELP = """
