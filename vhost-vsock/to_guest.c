@@ -185,8 +185,11 @@ bool vh_to_guest(struct vh_dev *dev)
 	if (vh_ring_live(r))
 		why = fill_buffers(dev, r, &turn, &more);
 	account_copied(dev, &turn);
-	if (why != VSP_OK)
+	if (why != VSP_OK) {
 		vh_break(dev, r, why);
+		/* Its sender may wait for its pages. */
+		vh_forget_current(dev);
+	}
 	mutex_unlock(&r->lock);
 	return more && why == VSP_OK;
 }
