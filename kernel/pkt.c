@@ -10,6 +10,16 @@
 
 #include "vst.h"
 
+enum {
+	SEG_SIZE_MIN = 2048, /* of the smallest segment: a stream of tiny packets fills it before the next begins */
+};
+
+/* Bytes that fit into a segment without a page that holds @len. The allocator's sizes are powers of two: all of it. */
+static u32 small_seg_room(u32 len)
+{
+	return max_t(u32, roundup_pow_of_two(sizeof(struct vst_seg) + len), SEG_SIZE_MIN) - sizeof(struct vst_seg);
+}
+
 static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
 {
 	*order = get_order(len);
@@ -126,7 +136,7 @@ void vst_pkt_free(struct vst_pkt *pkt)
  */
 struct vst_seg *vst_seg_new(u32 len, gfp_t gfp)
 {
-	u32 room = len <= VST_COPY_MAX ? max_t(u32, len, VST_SEG_MIN) : 0;
+	u32 room = len <= VST_COPY_MAX ? small_seg_room(len) : 0;
 	struct vst_seg *seg = kmalloc(struct_size(seg, room, room), gfp);
 
 	if (!seg)

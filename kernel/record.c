@@ -3,24 +3,32 @@
  * record.c - where the messages of a seqpacket flow end
  *
  * Payload lies in the flow's segments without boundaries, as in a stream. The lengths lie here, as variable-length
- * numbers of seven bits a byte: a message of one byte costs one more, so that a flow's memory stays within twice its
- * window whatever the size of its messages. Empty messages use no credit; vsp_record_add() limits them.
+ * numbers in half-bytes, of which each holds three bits of the number and says whether another follows. A message of
+ * one to three bytes costs half a byte more, so that a flow's memory, with what allocator and segments need besides,
+ * stays within twice its window whatever the size of its messages. Empty messages use no credit; vsp_record_add()
+ * limits them.
  */
 #include <linux/slab.h>
 
 #include "vst.h"
 
 enum {
-	NUMBER_MAX = 5,	   /* bytes of the longest number */
+	DIGIT_BITS = 3,	   /* of a number in a half-byte */
+	DIGIT_MORE = 8,	   /* another half-byte follows */
+	NUMBER_MAX = 11,   /* half-bytes of the longest number */
 	CHUNK_BYTES = 488, /* with the rest of struct chunk, one object of 512 bytes */
+	CHUNK_DIGITS = 2 * CHUNK_BYTES,
 };
 
+/* @first and @end count half-bytes; that with an even number is the lower one of its byte. */
 struct vst_rec_chunk {
 	struct list_head node;
 	u16 first;
 	u16 end;
 	u8 bytes[CHUNK_BYTES];
 };
+
+static_assert(sizeof(struct vst_rec_chunk) <= 512);
 
 /* The value that stands for a message. */
 static u32 number_of(struct vst_record rec)
@@ -41,6 +49,17 @@ bool vst_records_reserve(struct vst_records *r)
 	return r->spare;
 }
 
+static void push_digit(struct vst_rec_chunk *c, u8 digit)
+{
+	u8 *byte = &c->bytes[c->end / 2];
+
+	if (c->end % 2)
+		*byte |= digit << 4;
+	else
+		*byte = digit;
+	c->end++;
+}
+
 /* A message ended. The flow's lock is held and vst_records_reserve() succeeded since the last push. */
 void vst_records_push(struct vst_records *r, struct vst_record rec)
 {
@@ -48,18 +67,18 @@ void vst_records_push(struct vst_records *r, struct vst_record rec)
 							   list_last_entry(&r->chunks, struct vst_rec_chunk, node);
 	u32 n = number_of(rec);
 
-	if (!c || c->end > CHUNK_BYTES - NUMBER_MAX) {
+	if (!c || c->end > CHUNK_DIGITS - NUMBER_MAX) {
 		c = r->spare;
 		r->spare = NULL;
 		c->first = 0;
 		c->end = 0;
 		list_add_tail(&c->node, &r->chunks);
 	}
-	while (n > 127) {
-		c->bytes[c->end++] = (n & 127) | 128;
-		n >>= 7;
+	while (n >= DIGIT_MORE) {
+		push_digit(c, (n & (DIGIT_MORE - 1)) | DIGIT_MORE);
+		n >>= DIGIT_BITS;
 	}
-	c->bytes[c->end++] = n;
+	push_digit(c, n);
 	r->count++;
 }
 
@@ -67,13 +86,14 @@ static u32 read_number(const struct vst_rec_chunk *c, u16 *at)
 {
 	unsigned int shift = 0;
 	u32 n = 0;
-	u8 byte;
+	u8 digit;
 
 	do {
-		byte = c->bytes[(*at)++];
-		n |= (u32)(byte & 127) << shift;
-		shift += 7;
-	} while (byte & 128);
+		digit = c->bytes[*at / 2] >> (*at % 2 ? 4 : 0);
+		n |= (u32)(digit & (DIGIT_MORE - 1)) << shift;
+		shift += DIGIT_BITS;
+		(*at)++;
+	} while (digit & DIGIT_MORE);
 	return n;
 }
 

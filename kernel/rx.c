@@ -176,16 +176,21 @@ static u32 fill_tail(struct vst_flow *flow, const u8 *data, u32 len)
 	return n;
 }
 
+/* Is the receive buffer itself to be handed to the reader? Only where that wastes less than half of it. */
+static bool may_hand(const struct vst_payload *payload)
+{
+	return payload->page && payload->len > VST_COPY_MAX && payload->len >= (PAGE_SIZE << payload->order) / 2;
+}
+
 /*
- * A segment with up to @len bytes of the payload, or with the receive buffer itself where that wastes less than half of
- * it. Memory may be there in small pieces only.
+ * A segment with up to @len bytes of the payload, those at @from, or with the receive buffer. Memory may be there in
+ * small pieces only.
  */
 static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payload, u32 from, u32 len)
 {
-	u32 room = PAGE_SIZE << payload->order;
 	struct vst_seg *seg;
 
-	if (payload->page && from == 0 && len > VST_COPY_MAX && len >= room / 2) {
+	if (may_hand(payload)) {
 		seg = vst_seg_from_page(payload->page, payload->order, len, GFP_NOIO | __GFP_NOWARN);
 		payload->taken = seg;
 		vst_count(link, VST_STAT_RX_HANDED, 1);
@@ -251,7 +256,7 @@ static void fail_delivery(struct vst_flow *flow, enum vsp_reject why, struct rx_
  */
 static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_payload *payload, struct rx_result *res)
 {
-	u32 done = payload->len <= VST_COPY_MAX ? fill_tail(flow, payload->data, payload->len) : 0;
+	u32 done = may_hand(payload) ? 0 : fill_tail(flow, payload->data, payload->len);
 	bool got = true;
 	LIST_HEAD(segs);
 

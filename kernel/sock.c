@@ -803,7 +803,7 @@ static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struc
 	}
 	zc->uarg = vst_zerocopy_realloc(sk, len, NULL);
 	if (!zc->uarg)
-		return -ENOBUFS;
+		return -ENOMEM; /* as in-tree, although TCP says ENOBUFS */
 	if (!zc->pins)
 		uarg_to_msgzc(zc->uarg)->zerocopy = 0;
 	return 0;

@@ -41,7 +41,7 @@ enum {
 	VST_ORPHANS_DEFAULT = 1024,  /* closed connections of a link that the peer has yet to agree to */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
-	VST_SEG_MIN = 1984,	     /* room of the smallest segment: tiny packets fill it before the next begins */
+	VST_SEG_MIN = 1984,	     /* payload of a segment where memory has only pieces of 2 KiB */
 	VST_PKT_MIN = 1920,	     /* payload of a packet where memory has only pieces of 2 KiB */
 	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
 	VST_METER_RETRY_MS = 10,     /* until a peer that holds too many packets is asked again what it has read */

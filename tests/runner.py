@@ -49,7 +49,7 @@ RINGS = {
                  needs=["unit"]),
     "conformance": Ring("the specification, statement by statement", ["."]),
     "fuzz": Ring("each fuzzer for a few seconds, starting from its corpus", ["fuzz"], needs=["fuzz"]),
-    "sim": Ring("simulated peers, links and liars, from seeds", ["."]),
+    "sim": Ring("simulated peers, links and liars, from seeds, natively and under sanitizers", [".", "sanitize"]),
     "e2e": Ring("the userspace programs together, natively and under sanitizers", [".", "sanitize"]),
     "kapi": Ring("what a program sees of the kernel modules, in VMs", ["."], modules=True, needs=["vm", "modules"]),
     "vm": Ring("stock kernels, our modules and the daemon together, in VMs", ["."], modules=True,

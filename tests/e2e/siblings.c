@@ -6,6 +6,8 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include "kernel/proto/credit.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,7 +16,8 @@
 enum {
 	SERVER_PORT = 1000,
 	CLIENT_PORT = 50,
-	WINDOW = 256 << 10, /* what both guests promise, and what the daemon does */
+	WINDOW = 256 << 10, /* what both guests promise, if nothing else is said, and what the daemon does */
+	FEW = 32,	    /* receive buffers of 3776 bytes: less than half of a window */
 };
 #define ALL_FEATURES (FEATURES | VU_BIT(VSP_F_SEQPACKET))
 
@@ -28,6 +31,7 @@ struct end {
 	u32 cid; /* of the other */
 	u32 port;
 	u16 type;
+	u32 window;
 	u32 sent;
 	u32 read;
 	u32 peer_fwd;
@@ -36,7 +40,9 @@ struct end {
 
 static struct end end_of(struct fix *me, u32 my_port, struct fix *other, u32 port, u16 type)
 {
-	return (struct end){ .me = me, .my_port = my_port, .cid = other->cid, .port = port, .type = type };
+	return (struct end){
+		.me = me, .my_port = my_port, .cid = other->cid, .port = port, .type = type, .window = WINDOW
+	};
 }
 
 static void begin(u32 ring, u32 buffer, const char *const *keys, const char *const *args)
@@ -57,7 +63,7 @@ static void send_one(struct end *e, enum vsp_op op, u32 flags, const void *paylo
 		.type = e->type,
 		.op = (u16)op,
 		.flags = flags,
-		.buf_alloc = WINDOW,
+		.buf_alloc = e->window,
 		.fwd_cnt = e->read,
 	};
 
@@ -113,8 +119,9 @@ static struct vsp_hdr expect(struct end *e, enum vsp_op op)
 
 static void connect_ends(struct end *a, struct end *b)
 {
+	/* Nothing is on a ring yet, so the daemon's own window bounds what it promises. */
 	send_one(a, VSP_OP_REQUEST, 0, NULL, 0);
-	CHECK(expect(b, VSP_OP_REQUEST).buf_alloc == WINDOW);
+	CHECK(expect(b, VSP_OP_REQUEST).buf_alloc == (a->window < WINDOW ? a->window : WINDOW));
 	send_one(b, VSP_OP_RESPONSE, 0, NULL, 0);
 	expect(a, VSP_OP_RESPONSE);
 }
@@ -151,7 +158,7 @@ static bool take(struct end *e, u32 seed, int ms)
 /* @total bytes of the pattern from one end to the other, in packets of @packet bytes. */
 static void pump(struct end *from, struct end *to, u32 total, u32 packet, u32 seed)
 {
-	u32 first = from->sent;
+	u32 first = from->sent, asked_at = from->sent - 1;
 
 	while (from->sent - first < total) {
 		u32 len = total - (from->sent - first);
@@ -159,6 +166,10 @@ static void pump(struct end *from, struct end *to, u32 total, u32 packet, u32 se
 
 		len = len < packet ? len : packet;
 		if (credit(from) < len) {
+			/* A reader need not say what it has read before all of it. */
+			if (asked_at != from->sent)
+				send_one(from, VSP_OP_CREDIT_REQUEST, 0, NULL, 0);
+			asked_at = from->sent;
 			if (!take(to, seed, 0))
 				next_within(from, &hdr, 1);
 			continue;
@@ -325,13 +336,12 @@ static void abrupt_ends(void)
 	fix_fleet_end(f, 3);
 }
 
-/* Fill the other guest's window, and half of the daemon's. Returns how much was sent. */
-static u32 stuff_full(struct end *from)
+/* Send @total bytes, more than the other guest has buffers for, which it does not look at. */
+static void stuff_full(struct end *from, u32 total)
 {
 	struct vsp_hdr hdr;
-	u32 first = from->sent;
 
-	while (from->sent - first < WINDOW + WINDOW / 2) {
+	while (from->sent < total) {
 		if (credit(from) >= 4096) {
 			for (u32 i = 0; i < 4096; i++)
 				stuff[i] = fix_byte(from->sent + i, 9);
@@ -340,7 +350,6 @@ static u32 stuff_full(struct end *from)
 			CHECK(next_within(from, &hdr, PEER_WAIT_MS));
 		}
 	}
-	return from->sent - first;
 }
 
 /* What was accepted before an orderly end arrives, and then the end. */
@@ -348,16 +357,15 @@ static void last_bytes(void)
 {
 	struct vsp_hdr hdr;
 	struct end a, b;
-	u32 total;
 
-	begin(128, 3776, NULL, NULL);
+	begin(FEW, 3776, NULL, NULL);
 	for (u32 close = 0; close < 2; close++) {
 		open_ends(&a, &b, VSP_TYPE_STREAM);
-		total = stuff_full(&a);
+		stuff_full(&a, WINDOW);
 		send_one(&a, VSP_OP_SHUTDOWN, close ? VSP_SHUTDOWN_BOTH : VSP_SHUTDOWN_SEND, NULL, 0);
-		while (b.read < total)
+		while (b.read < WINDOW)
 			CHECK(take(&b, 9, PEER_WAIT_MS));
-		CHECK(b.read == total);
+		CHECK(b.read == WINDOW);
 		hdr = expect(&b, VSP_OP_SHUTDOWN);
 		CHECK(hdr.flags == (close ? VSP_SHUTDOWN_BOTH : VSP_SHUTDOWN_SEND));
 		send_one(&b, close ? VSP_OP_RST : VSP_OP_SHUTDOWN, VSP_SHUTDOWN_BOTH, NULL, 0);
@@ -377,9 +385,9 @@ static void linger_ends(void)
 	static const char *const keys[] = { "linger-timeout=50", NULL, NULL };
 	struct end a, b;
 
-	begin(128, 3776, keys, NULL);
+	begin(FEW, 3776, keys, NULL);
 	open_ends(&a, &b, VSP_TYPE_STREAM);
-	stuff_full(&a);
+	stuff_full(&a, WINDOW);
 	send_one(&a, VSP_OP_SHUTDOWN, VSP_SHUTDOWN_BOTH, NULL, 0);
 	/* It does not wait for an answer either. */
 	send_one(&a, VSP_OP_RST, 0, NULL, 0);
@@ -410,20 +418,96 @@ static void works(struct fix *x, struct fix *y, u32 port)
 	fix_send(x, hdr);
 }
 
-/* A guest that never takes anything: it costs a window, and nothing of anybody else. */
+/* A guest that never takes anything, whatever it promises: it costs a window, and nothing of anybody else. */
 static void deaf_guest(void)
 {
 	u64 before;
 	struct end a, b;
 
-	begin(128, 3776, NULL, NULL);
-	open_ends(&a, &b, VSP_TYPE_STREAM);
+	begin(FEW, 3776, NULL, NULL);
+	a = end_of(&f[0], CLIENT_PORT, &f[1], SERVER_PORT, VSP_TYPE_STREAM);
+	b = end_of(&f[1], SERVER_PORT, &f[0], CLIENT_PORT, VSP_TYPE_STREAM);
+	b.window = VSP_WINDOW_MAX;
+	connect_ends(&a, &b);
 	before = fix_status(&f[0], "RssAnon");
-	stuff_full(&a);
+	stuff_full(&a, WINDOW + FEW * 1024);
+	CHECK(credit(&a) <= FEW * 3776);
 	/* Not one buffer, nor any credit; but whatever the sender has beside it goes on. */
 	works(&f[0], &f[2], 60);
 	works(&f[2], &f[0], 61);
 	CHECK(fix_status(&f[0], "RssAnon") - before < 4 * WINDOW / 1024 + FIX_SANITIZER_KIB);
+	fix_fleet_end(f, 3);
+}
+
+/* What the daemon tells @e when it is asked: bytes that the other end has read. */
+static u32 told_read(struct end *e)
+{
+	struct vsp_hdr hdr;
+
+	send_one(e, VSP_OP_CREDIT_REQUEST, 0, NULL, 0);
+	do {
+		CHECK(next_within(e, &hdr, PEER_WAIT_MS));
+	} while (hdr.op != VSP_OP_CREDIT_UPDATE);
+	return hdr.fwd_cnt;
+}
+
+/* Bytes count as read when the other guest has read them, and not before. */
+static void credit_of_the_reader(void)
+{
+	struct vsp_hdr hdr;
+	struct end a, b;
+
+	begin(128, 3776, NULL, NULL);
+	a = end_of(&f[0], CLIENT_PORT, &f[1], SERVER_PORT, VSP_TYPE_STREAM);
+	b = end_of(&f[1], SERVER_PORT, &f[0], CLIENT_PORT, VSP_TYPE_STREAM);
+	b.window = 100000;
+	connect_ends(&a, &b);
+	CHECK(a.peer_alloc == 100000);
+	stuff_full(&a, 98304);
+	CHECK(told_read(&a) == 0 && a.peer_alloc == 100000);
+	while (b.read < 98304)
+		CHECK(take(&b, 9, PEER_WAIT_MS));
+	b.window = 50000;
+	send_one(&b, VSP_OP_CREDIT_UPDATE, 0, NULL, 0);
+	do {
+		CHECK(next_within(&a, &hdr, PEER_WAIT_MS));
+	} while (hdr.fwd_cnt != 98304);
+	CHECK(hdr.buf_alloc == 50000 && told_read(&a) == 98304);
+	fix_fleet_end(f, 3);
+}
+
+/*
+ * A reader with a larger window than the sender's need not say anything when it has read all that the sender keeps
+ * underway: it is asked until it has.
+ */
+static void reader_is_asked(void)
+{
+	enum { OWN = 65536, ASKED = 4 };
+	struct vsp_hdr hdr;
+	struct end a, b;
+	u32 bytes = 0;
+
+	begin(128, 3776, NULL, NULL);
+	a = end_of(&f[0], CLIENT_PORT, &f[1], SERVER_PORT, VSP_TYPE_STREAM);
+	b = end_of(&f[1], SERVER_PORT, &f[0], CLIENT_PORT, VSP_TYPE_STREAM);
+	a.window = OWN;
+	b.window = 1 << 20;
+	connect_ends(&a, &b);
+	stuff_full(&a, OWN);
+	for (u32 asked = 0; asked < ASKED;) {
+		CHECK(next_within(&b, &hdr, PEER_WAIT_MS));
+		bytes += hdr.len;
+		if (hdr.op != VSP_OP_CREDIT_REQUEST)
+			continue;
+		asked++;
+		send_one(&b, VSP_OP_CREDIT_UPDATE, 0, NULL, 0);
+	}
+	CHECK(bytes == OWN);
+	b.read = OWN;
+	send_one(&b, VSP_OP_CREDIT_UPDATE, 0, NULL, 0);
+	do {
+		CHECK(next_within(&a, &hdr, PEER_WAIT_MS));
+	} while (hdr.fwd_cnt != OWN);
 	fix_fleet_end(f, 3);
 }
 
@@ -712,6 +796,8 @@ const struct test siblings_tests[] = {
 	{ "siblings: an end that nobody waits for", linger_ends },
 	{ "siblings: a guest that takes nothing", deaf_guest },
 	{ "siblings: a guest without buffers", no_buffers },
+	{ "siblings: credit is the reader's", credit_of_the_reader },
+	{ "siblings: a reader that says nothing is asked", reader_is_asked },
 	{ "siblings: guests that lie about credit", liars },
 	{ "siblings: half of the connections", half_for_siblings },
 	{ "siblings: lists of ports", lists_of_ports },

@@ -18,5 +18,6 @@ extern const struct test fleet_tests[];
 extern const struct test options_tests[];
 extern const struct test siblings_tests[];
 extern const struct test control_tests[];
+extern const struct test defects_tests[];
 
 #endif

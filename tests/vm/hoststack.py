@@ -18,6 +18,7 @@ BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
 LOGS = Path(os.environ.get("SLUICE_LOGS") or tempfile.mkdtemp(prefix="sluice-logs-"))
 LOGS.mkdir(parents=True, exist_ok=True)
 VSOCKD = BUILD / "userspace/daemon/vsockd"
+BENCH_GUEST = BUILD / "tests/bench/bench-guest"
 FAILED = []
 
 
@@ -141,6 +142,18 @@ class Host:
                 self.process.kill()
                 self.process.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def bench_guest(host):
+    """bench-guest as the programs of the host; the guest's end is a program of the VM."""
+    with subprocess.Popen([BENCH_GUEST, "host", host.hybrid], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            need(process.stdout.readline() == "listening\n", "bench-guest does not serve the host's end")
+            yield
+        finally:
+            process.terminate()
 
 
 class Service:

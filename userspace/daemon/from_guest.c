@@ -189,6 +189,7 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 {
 	struct vsock_conn *c = vsock_mux_find(&g->mux, hdr);
 	struct vsd_conn *s = c ? vsd_conn_of(c) : NULL;
+	enum vsock_arrival what;
 
 	if (!c && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
@@ -199,7 +200,10 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *h
 		b->mixed = true;
 		flush_conn(g, b, s);
 	}
-	switch (vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0)) {
+	what = vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0);
+	if (s && s->sibling)
+		vsd_sibling_account(s);
+	switch (what) {
 	case VSOCK_DELIVER:
 		assert(s);
 		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);

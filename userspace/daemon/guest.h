@@ -79,6 +79,7 @@ struct vsd_offer {
  * @queued: seqpacket: payload in @tail
  * @dial_until: when to stop dialling
  * @peer: the other guest's end, as long as it is there
+ * @relayed: bytes that its guest read and the other guest may send again
  * @offer: what is offered to it at this moment
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
@@ -109,6 +110,7 @@ struct vsd_conn {
 	u32 queued;
 	u64 dial_until;
 	struct vsd_conn *peer;
+	u32 relayed;
 	struct vsd_offer *offer;
 	struct vsd_conn *batch_next;
 	u32 batch_bytes;
@@ -335,6 +337,9 @@ u32 vsd_sibling_take(struct vsd_conn *s, const struct iovec *iov, u32 niov);
 
 /* The length of the next message, and whether it ends a record. False: there is none. */
 bool vsd_sibling_peek(struct vsd_conn *s, u32 *len, bool *eor);
+
+/* A packet of it arrived: what its guest sent and what it has read. */
+void vsd_sibling_account(struct vsd_conn *s);
 
 /* This guest had a turn to take something from the other end. */
 void vsd_sibling_moved(struct vsd_conn *s);

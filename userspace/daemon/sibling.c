@@ -5,8 +5,13 @@
  * Such a connection is two of the engine's, one in each guest, that know each other: each guest deals with a peer that
  * keeps the rules, whatever the other one does. Payload is copied from the ring of one into the buffers of the other
  * when the other's scheduler gives the connection its turn. What finds no buffer or no credit waits on the sender's
- * ring for a moment or is copied to vsd_conn.tail, as for a Unix socket; so the window bounds what a guest that does
- * not read makes us keep, and it is the sender's that is charged.
+ * ring for a moment or is copied to vsd_conn.tail, as for a Unix socket.
+ *
+ * Credit of a stream is the reader's: a guest is told that bytes were read when the other one says so, not when they
+ * were moved, and may send what the other has room for; but never more than our own window beyond what the other has
+ * got. That bounds what a guest that takes nothing makes us keep, and the sender is charged for it. Messages are put
+ * together here before they go on, so their window is ours alone: one that depends on the reader might close in the
+ * middle of a message.
  *
  * Both guests are served by one thread. Facts about either end come as news of its own guest's engine, so nothing here
  * is called while the other guest's connections are walked.
@@ -15,7 +20,7 @@
 
 #include <string.h>
 
-static struct vsock_mux *mux_of(struct vsd_conn *s)
+static struct vsock_mux *mux_of(const struct vsd_conn *s)
 {
 	return &s->watch.guest->mux;
 }
@@ -67,6 +72,52 @@ static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 	return NULL;
 }
 
+/*
+ * Does the sender @p wait for what the reader @s need not tell? Linux keeps no more underway than its own window,
+ * whatever it is offered; and a reader that has room for more need not say anything when it has read all of that.
+ */
+static bool must_ask(const struct vsd_conn *p, const struct vsd_conn *s)
+{
+	u32 own = p->c.txc.peer_buf_alloc;
+
+	if (p->c.state != VSP_ESTABLISHED || (p->c.hints & VSP_SHUTDOWN_SEND) || !vsp_txc_unacked(&s->c.txc))
+		return false;
+	return p->c.rxc.asked || (own < s->c.txc.peer_buf_alloc && vsp_rxc_unread(&p->c.rxc) > own / 2);
+}
+
+/* What the sender @p may have underway: both bounds only ever move forward, however the reader changes its window. */
+static u32 window(const struct vsd_conn *p, const struct vsd_conn *s)
+{
+	u32 ours = mux_of(p)->params.window, theirs = s->c.txc.peer_buf_alloc;
+	u32 on_ring = vsp_txc_unacked(&s->c.txc);
+
+	if (theirs > VSP_WINDOW_MAX)
+		theirs = VSP_WINDOW_MAX;
+	return theirs < ours || theirs - ours < on_ring ? theirs : ours + on_ring;
+}
+
+/* @p sent, or @s read. */
+static void account(struct vsd_conn *p, struct vsd_conn *s)
+{
+	u32 read = s->c.txc.peer_fwd_cnt - s->relayed;
+
+	s->relayed += read;
+	if (p->deaf || p->seqpacket)
+		return;
+	vsd_guest_wake(p->watch.guest);
+	vsock_mux_relay(mux_of(p), &p->c, read, window(p, s));
+	vsd_guest_wake(s->watch.guest);
+	vsock_mux_await(mux_of(s), &s->c, must_ask(p, s));
+}
+
+void vsd_sibling_account(struct vsd_conn *s)
+{
+	if (!s->peer)
+		return;
+	account(s->peer, s);
+	account(s, s->peer);
+}
+
 void vsd_sibling_dial(struct vsd_conn *s)
 {
 	struct vsd_conn *p = begin(s, vsd_sibling_find(s->watch.guest, s->c.host_cid));
@@ -81,6 +132,7 @@ void vsd_sibling_dial(struct vsd_conn *s)
 	p->peer = s;
 	s->phase = VSD_PHASE_WAIT;
 	p->phase = VSD_PHASE_WAIT;
+	account(p, s);
 }
 
 void vsd_sibling_opened(struct vsd_conn *s)
@@ -145,7 +197,8 @@ static void deafen(struct vsd_conn *s)
 	vsd_guest_wake(s->watch.guest);
 	s->deaf = true;
 	vsd_conn_release(s);
-	vsock_mux_consumed(mux_of(s), &s->c, vsd_conn_unread(s));
+	vsock_mux_consumed(mux_of(s), &s->c, vsp_rxc_unread(&s->c.rxc));
+	vsock_mux_await(mux_of(s->peer), &s->peer->c, false);
 	vsd_conn_drop(s);
 	vsock_tail_clear(&s->peer->rest);
 	if (s->phase == VSD_PHASE_OPEN)
@@ -328,8 +381,10 @@ u32 vsd_sibling_take(struct vsd_conn *s, const struct iovec *iov, u32 niov)
 		done += n;
 	}
 	p->watch.guest->counters.bytes_from_guest += done;
-	vsd_guest_wake(p->watch.guest);
-	vsock_mux_consumed(mux_of(p), &p->c, done);
+	if (s->seqpacket) {
+		vsd_guest_wake(p->watch.guest);
+		vsock_mux_consumed(mux_of(p), &p->c, done);
+	}
 	return done;
 }
 
@@ -337,6 +392,8 @@ void vsd_sibling_moved(struct vsd_conn *s)
 {
 	struct vsd_conn *p = s->peer;
 
+	if (p)
+		account(p, s);
 	if (p && (underway(p) || (p->offer && (p->seqpacket ? !p->offer->taken : p->offer->left > 0))))
 		return;
 	vsock_mux_ready(mux_of(s), &s->c, false);

@@ -165,13 +165,14 @@ static bool wants_turn(struct vsock_mux *m, struct vsock_conn *c)
 {
 	bool data = may_send_data(c);
 	bool waits = data && !vsock_mux_may_send(m, c);
+	bool awaits = c->awaited && c->state == VSP_ESTABLISHED;
 
-	if (waits || (data && vsp_meter_ask(&c->meter, c->txc.peer_buf_alloc))) {
+	if (waits || awaits || (data && vsp_meter_ask(&c->meter, c->txc.peer_buf_alloc))) {
 		if (!c->asked)
 			c->sends |= VSOCK_SEND_CREDIT_REQUEST;
 		c->asked = true;
 	}
-	if (waits && (c->need > 1 || metered(m, c)))
+	if (awaits || (waits && (c->need > 1 || metered(m, c))))
 		ask_again_later(m, c);
 	return c->sends || (data && !waits);
 }
@@ -301,6 +302,7 @@ static enum vsp_reject judge_credit(struct vsock_conn *c, const struct vsp_hdr *
 		return VSP_REJECT_FWD_CNT;
 	case VSP_CREDIT_GREW:
 		c->asked = false;
+		c->meter_tries = 0;
 		break;
 	default:
 		break;
@@ -409,10 +411,26 @@ bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 
 	return false;
 }
 
+/* Is half of what the guest would ever have underway read, which it was not told? */
+static bool much_read(const struct vsock_conn *c, u32 own)
+{
+	u32 news = c->rxc.fwd_cnt - c->rxc.told.fwd_cnt;
+
+	return news && news >= own / 2;
+}
+
 static void announce_room(struct vsock_mux *m, struct vsock_conn *c)
 {
-	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND) ||
-	    !vsp_rxc_update_due(&c->rxc, c->lowat, c->txc.peer_buf_alloc))
+	u32 own = c->txc.peer_buf_alloc;
+
+	/*
+	 * A window of another reader's may be larger, but is never open as a whole; and it may shrink by what was read,
+	 * so that there is no more room than before.
+	 */
+	own = own < m->params.window ? own : m->params.window;
+	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND))
+		return;
+	if (!vsp_rxc_update_due(&c->rxc, c->lowat, own) && !much_read(c, own))
 		return;
 	c->sends |= VSOCK_SEND_CREDIT_UPDATE;
 	reschedule(m, c);
@@ -422,6 +440,22 @@ void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes)
 {
 	vsp_rxc_consume(&c->rxc, bytes);
 	announce_room(m, c);
+}
+
+void vsock_mux_relay(struct vsock_mux *m, struct vsock_conn *c, u32 bytes, u32 window)
+{
+	vsp_rxc_consume(&c->rxc, bytes);
+	c->rxc.buf_alloc = window;
+	c->lowat = vsp_rxc_unread(&c->rxc) + VSP_MAX_PAYLOAD;
+	announce_room(m, c);
+}
+
+void vsock_mux_await(struct vsock_mux *m, struct vsock_conn *c, bool awaits)
+{
+	if (c->awaited == awaits)
+		return;
+	c->awaited = awaits;
+	reschedule(m, c);
 }
 
 void vsock_mux_lowat(struct vsock_mux *m, struct vsock_conn *c, u32 lowat)

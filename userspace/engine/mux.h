@@ -26,7 +26,7 @@ enum {
 	/* Ports given to connections that the host opens: the hybrid protocol's range. */
 	VSOCK_PORT_FIRST = 1 << 30,
 	VSOCK_PORTS = 1 << 30,
-	/* A guest that holds too many packets unread is asked again after this, doubled each time up to 64 times. */
+	/* A guest that may have read without saying so is asked again after this, doubled each time up to 64 times. */
 	VSOCK_METER_RETRY_NS = 10000000,
 	VSOCK_METER_DOUBLINGS = 6,
 	VSOCK_PIECE_DEFAULT = 1024, /* payload of a receive buffer of the guest, before one was seen */
@@ -72,6 +72,7 @@ enum vsock_fact {
  * @in_news: it is in the chain of news
  * @ready: the driver has bytes, or the end, for the guest
  * @asked: credit was asked for since it last grew
+ * @awaited: the driver waits for the guest to have read; see vsock_mux_await()
  * @midway: the guest has the beginning of a message
  * @meter_tries: times that it was asked in vain
  */
@@ -100,6 +101,7 @@ struct vsock_conn {
 	bool in_news;
 	bool ready;
 	bool asked;
+	bool awaited;
 	bool midway;
 	u8 meter_tries;
 };
@@ -107,7 +109,7 @@ struct vsock_conn {
 /**
  * struct vsock_params - what distinguishes one guest's engine from another's
  * @guest_cid: the guest's address
- * @window: receive window of each connection, bytes
+ * @window: receive window of each connection, bytes; see vsock_mux_relay()
  * @conns_max: most connections at a time
  * @connect_timeout: for an answer to a REQUEST, ns
  * @close_timeout: for the RST that answers a SHUTDOWN, ns
@@ -218,6 +220,15 @@ void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready);
 
 /* What it has next goes to the guest in one piece of @bytes of credit, or 1: in any pieces. */
 void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);
+
+/*
+ * Somebody else is the reader: @bytes were read, and @window may be underway, in place of vsock_params.window. A guest
+ * that believes in less than a packet's room is told of any more, as that need not come from reading.
+ */
+void vsock_mux_relay(struct vsock_mux *m, struct vsock_conn *c, u32 bytes, u32 window);
+
+/* The driver waits (or not) until the guest has read more of what it got: the guest is asked, and asked again. */
+void vsock_mux_await(struct vsock_mux *m, struct vsock_conn *c, bool awaits);
 
 /* The reader can do nothing before @lowat bytes are there, or 1: tell the guest of room that it does not know of. */
 void vsock_mux_lowat(struct vsock_mux *m, struct vsock_conn *c, u32 lowat);

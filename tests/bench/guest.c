@@ -1,0 +1,713 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The load of tests/bench/guest-driver: what a guest's programs do with AF_VSOCK, and the host's end of it
+ *
+ *	bench-guest host PREFIX			serve PREFIX_1000 (stream) and PREFIX_1001 (seqpacket) until killed;
+ *						PREFIX is the hybrid socket that leads into the guest
+ *	bench-guest ping TYPE SIZE MS		round trips of SIZE bytes
+ *	bench-guest put|get TYPE SIZE MS	bytes per second in writes of SIZE; put counts what the host has read
+ *	bench-guest connect TYPE MS		connections opened and closed per second
+ *	bench-guest fair TYPE N SIZE MS		Jain's index of N senders
+ *	bench-guest beside TYPE N SIZE MS	ping of 64 bytes alone, then beside N senders
+ *	bench-guest crowd TYPE N MS		ping over a connection to a port of the guest, alone, then with N more
+ *	bench-guest fault TYPE MS		ping alone, then while recv() elsewhere is stuck in a page fault
+ *
+ * TYPE is stream or seqpacket. A result is one line of JSON; times are microseconds. All calls block.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/userfaultfd.h>
+#include <linux/vm_sockets.h>
+
+enum {
+	HOST_PORT = 1000,  /* of streams; that of seqpackets is the next */
+	CROWD_PORT = 2000, /* of the guest, likewise */
+	PIECE_MAX = 256 << 10,
+	PINGS_MAX = 1 << 18,
+	PING_BYTES = 64,
+	SENDERS_MAX = 64,
+	BACKLOG = 1024,
+	THREAD_STACK = 512 << 10,
+	TRICKLE_MS = 1,
+	OUTLIER = 10,	 /* a lap of more than so many times p99 is counted apart */
+	PATIENCE_S = 30, /* a call that takes longer has failed */
+	STUCK_S = 2,	 /* a ping without an answer for so long ends the measurement: it is stuck */
+	LINE_MAX_BYTES = 64,
+};
+
+/* What the guest asks of the host at the beginning of a connection; both are of one byte order. */
+enum op { OP_SINK, OP_SOURCE, OP_ECHO, OP_TRICKLE, OP_DIAL, OP_CROWD };
+
+struct request {
+	uint32_t op;
+	uint32_t size;	/* bytes of a write */
+	uint32_t count; /* OP_CROWD: connections to make */
+	uint32_t port;	/* OP_DIAL, OP_CROWD: where to */
+};
+
+static const char *prefix;     /* the host's */
+static int kind = SOCK_STREAM; /* the guest's */
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+__attribute__((noreturn)) static void fail(const char *what)
+{
+	fprintf(stderr, "bench-guest: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void *allocate(size_t size)
+{
+	void *p = calloc(1, size);
+
+	if (!p)
+		fail("memory");
+	return p;
+}
+
+/* False: the peer is gone, or the call timed out. A message is sent whole, so this is one for either type. */
+static bool put_all(int fd, const void *data, size_t len)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < len) {
+		n = send(fd, (const char *)data + done, len - done, MSG_NOSIGNAL);
+		if (n <= 0)
+			return false;
+		done += (size_t)n;
+	}
+	return true;
+}
+
+static bool get_all(int fd, void *data, size_t len)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < len) {
+		n = recv(fd, (char *)data + done, len - done, 0);
+		if (!n)
+			errno = ECONNRESET;
+		if (n <= 0)
+			return false;
+		done += (size_t)n;
+	}
+	return true;
+}
+
+/* Read until the end, or until @until; the bytes. */
+static uint64_t drain(int fd, uint64_t until)
+{
+	char *buf = allocate(PIECE_MAX);
+	uint64_t sum = 0;
+	ssize_t n;
+
+	while (now_ns() < until && (n = recv(fd, buf, PIECE_MAX, 0)) > 0)
+		sum += (uint64_t)n;
+	free(buf);
+	return sum;
+}
+
+/* Write until @until, or until the peer is gone. */
+static void pour(int fd, uint32_t size, uint64_t until)
+{
+	char *buf = allocate(size);
+
+	do {
+		if (!put_all(fd, buf, size))
+			break;
+	} while (now_ns() < until);
+	free(buf);
+}
+
+static void start(void *(*run)(void *arg), void *arg, pthread_t *thread)
+{
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, THREAD_STACK);
+	errno = pthread_create(thread, &attr, run, arg);
+	if (errno)
+		fail("thread");
+	pthread_attr_destroy(&attr);
+}
+
+/* ---- the host ---- */
+
+static int unix_socket(int type, const char *path, struct sockaddr_un *sa)
+{
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		fail("socket");
+	*sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(sa->sun_path, sizeof(sa->sun_path), "%s", path);
+	return fd;
+}
+
+/* A connection to a port of the guest, as programs of the host make it. Streams only. */
+static int dial_guest(uint32_t port)
+{
+	char line[LINE_MAX_BYTES];
+	struct sockaddr_un sa;
+	int fd = unix_socket(SOCK_STREAM, prefix, &sa);
+	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
+
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) || !put_all(fd, line, (size_t)n))
+		fail("the guest");
+	do {
+		if (!get_all(fd, line, 1))
+			fail("the guest refuses a connection");
+	} while (*line != '\n');
+	return fd;
+}
+
+static void echo(int fd, uint32_t size)
+{
+	char *buf = allocate(size);
+	ssize_t n;
+
+	while ((n = recv(fd, buf, size, 0)) > 0 && put_all(fd, buf, (size_t)n))
+		;
+	free(buf);
+}
+
+/* A byte now and then, until the peer is gone. */
+static void trickle(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
+	char byte = 0;
+
+	while (put_all(fd, &byte, 1) && !poll(&pfd, 1, TRICKLE_MS))
+		;
+}
+
+/* Make connections, say so, and keep them until @fd ends. */
+static void crowd(int fd, const struct request *r)
+{
+	int *fds = allocate(r->count * sizeof(*fds));
+
+	for (uint32_t i = 0; i < r->count; i++)
+		fds[i] = dial_guest(r->port);
+	put_all(fd, &r->count, sizeof(r->count));
+	drain(fd, UINT64_MAX);
+	for (uint32_t i = 0; i < r->count; i++)
+		close(fds[i]);
+	free(fds);
+}
+
+static void *serve_one(void *arg)
+{
+	int fd = (int)(intptr_t)arg, dialled;
+	struct request r;
+	uint64_t sum;
+
+	if (get_all(fd, &r, sizeof(r)) && r.size && r.size <= PIECE_MAX) {
+		switch (r.op) {
+		case OP_SINK:
+			sum = drain(fd, UINT64_MAX);
+			put_all(fd, &sum, sizeof(sum));
+			break;
+		case OP_SOURCE:
+			pour(fd, r.size, UINT64_MAX);
+			break;
+		case OP_ECHO:
+			echo(fd, r.size);
+			break;
+		case OP_TRICKLE:
+			trickle(fd);
+			break;
+		case OP_DIAL:
+			dialled = dial_guest(r.port);
+			echo(dialled, r.size);
+			close(dialled);
+			break;
+		case OP_CROWD:
+			crowd(fd, &r);
+			break;
+		}
+	}
+	close(fd);
+	return NULL;
+}
+
+static void *accept_all(void *arg)
+{
+	int listener = (int)(intptr_t)arg;
+	pthread_t thread;
+
+	for (;;) {
+		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd < 0)
+			fail("accept");
+		start(serve_one, (void *)(intptr_t)fd, &thread);
+		pthread_detach(thread);
+	}
+	return NULL;
+}
+
+static int host_listener(int type, uint32_t port)
+{
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct sockaddr_un sa;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s_%u", prefix, port);
+	fd = unix_socket(type, path, &sa);
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) || listen(fd, BACKLOG))
+		fail(path);
+	return fd;
+}
+
+static int host(char **argv)
+{
+	int stream, seqpacket;
+	pthread_t thread;
+
+	prefix = argv[0];
+	stream = host_listener(SOCK_STREAM, HOST_PORT);
+	seqpacket = host_listener(SOCK_SEQPACKET, HOST_PORT + 1);
+	puts("listening");
+	fflush(stdout);
+	start(accept_all, (void *)(intptr_t)seqpacket, &thread);
+	accept_all((void *)(intptr_t)stream);
+	return 0;
+}
+
+/* ---- the guest ---- */
+
+static void be_patient(int fd, time_t seconds)
+{
+	struct timeval tv = { .tv_sec = seconds };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)))
+		fail("setsockopt");
+}
+
+static int new_socket(void)
+{
+	int fd = socket(AF_VSOCK, kind | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		fail("socket");
+	be_patient(fd, PATIENCE_S);
+	return fd;
+}
+
+static int dial(void)
+{
+	struct sockaddr_vm sa = { .svm_family = AF_VSOCK,
+				  .svm_cid = VMADDR_CID_HOST,
+				  .svm_port = HOST_PORT + (kind == SOCK_SEQPACKET) };
+	int fd = new_socket();
+
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
+		fail("connect");
+	return fd;
+}
+
+static int ask(struct request r)
+{
+	int fd = dial();
+
+	if (!put_all(fd, &r, sizeof(r)))
+		fail("request");
+	return fd;
+}
+
+static uint32_t number(const char *text)
+{
+	return (uint32_t)strtoul(text, NULL, 0);
+}
+
+static uint64_t ms(const char *text)
+{
+	return strtoull(text, NULL, 0) * 1000000;
+}
+
+/* Round trips, in nanoseconds. */
+struct pings {
+	uint32_t n;
+	bool stuck;
+	uint32_t p50;
+	uint32_t p99;
+	uint32_t p999;
+	uint32_t max;
+	uint32_t outliers;
+};
+
+static uint32_t laps[PINGS_MAX];
+
+static int by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static struct pings summary(uint32_t n)
+{
+	struct pings p = { .n = n };
+
+	if (!n)
+		return p;
+	qsort(laps, n, sizeof(laps[0]), by_value);
+	p.p50 = laps[n / 2];
+	p.p99 = laps[(uint64_t)n * 99 / 100];
+	p.p999 = laps[(uint64_t)n * 999 / 1000];
+	p.max = laps[n - 1];
+	while (p.outliers < n && laps[n - 1 - p.outliers] / OUTLIER > p.p99)
+		p.outliers++;
+	return p;
+}
+
+static struct pings ping(int fd, uint32_t size, uint64_t ns)
+{
+	char *buf = allocate(size);
+	uint64_t until = now_ns() + ns, began;
+	uint32_t n = 0;
+	bool stuck = false;
+	struct pings p;
+
+	do {
+		began = now_ns();
+		stuck = !put_all(fd, buf, size) || !get_all(fd, buf, size);
+		if (stuck && errno != EAGAIN)
+			fail("ping");
+		if (!stuck)
+			laps[n++] = (uint32_t)(now_ns() - began);
+	} while (!stuck && n < PINGS_MAX && now_ns() < until);
+	free(buf);
+	p = summary(n);
+	p.stuck = stuck;
+	return p;
+}
+
+static void print_pings(const char *name, struct pings p)
+{
+	printf("\"%s\": {\"n\": %u, \"stuck\": %s, \"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f, "
+	       "\"outliers\": %u}",
+	       name, p.n, p.stuck ? "true" : "false", p.p50 / 1e3, p.p99 / 1e3, p.p999 / 1e3, p.max / 1e3, p.outliers);
+}
+
+static void print_two(struct pings alone, struct pings loaded)
+{
+	printf("{");
+	print_pings("alone", alone);
+	printf(", ");
+	print_pings("loaded", loaded);
+	printf("}\n");
+}
+
+static int run_ping(char **argv)
+{
+	uint32_t size = number(argv[0]);
+	int fd = ask((struct request){ .op = OP_ECHO, .size = size });
+
+	ping(fd, size, ms(argv[1]) / 4);
+	printf("{");
+	print_pings("alone", ping(fd, size, ms(argv[1])));
+	printf("}\n");
+	return 0;
+}
+
+static int run_get(char **argv)
+{
+	int fd = ask((struct request){ .op = OP_SOURCE, .size = number(argv[0]) });
+	uint64_t began, sum;
+
+	/* What waits at the beginning is from before. */
+	drain(fd, now_ns() + ms(argv[1]) / 4);
+	began = now_ns();
+	sum = drain(fd, began + ms(argv[1]));
+	printf("{\"rate\": %.0f}\n", (double)sum * 1e9 / (double)(now_ns() - began));
+	return 0;
+}
+
+/* One sender. */
+struct sender {
+	pthread_t thread;
+	pthread_barrier_t *barrier;
+	uint32_t size;
+	uint64_t ns;
+	uint64_t bytes; /* that the host has read */
+	uint64_t took;
+};
+
+static void *send_for(void *arg)
+{
+	struct sender *s = arg;
+	int fd = ask((struct request){ .op = OP_SINK, .size = s->size });
+	uint64_t began;
+
+	if (s->barrier)
+		pthread_barrier_wait(s->barrier);
+	began = now_ns();
+	pour(fd, s->size, began + s->ns);
+	if (shutdown(fd, SHUT_WR) || !get_all(fd, &s->bytes, sizeof(s->bytes)))
+		fail("the host's answer");
+	s->took = now_ns() - began;
+	close(fd);
+	return NULL;
+}
+
+static int run_put(char **argv)
+{
+	struct sender s = { .size = number(argv[0]), .ns = ms(argv[1]) };
+
+	send_for(&s);
+	printf("{\"rate\": %.0f}\n", (double)s.bytes * 1e9 / (double)s.took);
+	return 0;
+}
+
+static int run_connect(char **argv)
+{
+	uint64_t began = now_ns(), took;
+	uint32_t n = 0;
+
+	do {
+		close(dial());
+		n++;
+		took = now_ns() - began;
+	} while (took < ms(argv[0]));
+	printf("{\"rate\": %.1f}\n", n * 1e9 / (double)took);
+	return 0;
+}
+
+/* Start senders; they wait for the barrier, which the caller has to reach as well. */
+static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char **argv, uint64_t ns)
+{
+	uint32_t n = number(argv[0]);
+
+	if (!n || n > SENDERS_MAX) {
+		errno = EINVAL;
+		fail("senders");
+	}
+	pthread_barrier_init(barrier, NULL, n + 1);
+	for (uint32_t i = 0; i < n; i++) {
+		s[i] = (struct sender){ .barrier = barrier, .size = number(argv[1]), .ns = ns };
+		start(send_for, &s[i], &s[i].thread);
+	}
+	return n;
+}
+
+static void join(struct sender *s, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		pthread_join(s[i].thread, NULL);
+}
+
+static int run_fair(char **argv)
+{
+	struct sender s[SENDERS_MAX];
+	pthread_barrier_t barrier;
+	double sum = 0, squares = 0;
+	uint32_t n = start_senders(s, &barrier, argv, ms(argv[2]));
+
+	pthread_barrier_wait(&barrier);
+	join(s, n);
+	for (uint32_t i = 0; i < n; i++) {
+		sum += (double)s[i].bytes;
+		squares += (double)s[i].bytes * (double)s[i].bytes;
+	}
+	printf("{\"jain\": %.4f, \"bytes\": %.0f}\n", sum * sum / (n * squares), sum);
+	return 0;
+}
+
+static int run_beside(char **argv)
+{
+	int fd = ask((struct request){ .op = OP_ECHO, .size = PING_BYTES });
+	struct sender s[SENDERS_MAX];
+	struct pings alone, loaded;
+	pthread_barrier_t barrier;
+	uint64_t ns = ms(argv[2]);
+	uint32_t n;
+
+	ping(fd, PING_BYTES, ns / 4);
+	alone = ping(fd, PING_BYTES, ns);
+	/* The first quarter fills the queues. */
+	n = start_senders(s, &barrier, argv, ns + ns / 4);
+	pthread_barrier_wait(&barrier);
+	ping(fd, PING_BYTES, ns / 4);
+	loaded = ping(fd, PING_BYTES, ns);
+	join(s, n);
+	print_two(alone, loaded);
+	return 0;
+}
+
+static int run_crowd(char **argv)
+{
+	struct sockaddr_vm sa = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = CROWD_PORT };
+	uint32_t n = number(argv[0]), made;
+	uint64_t ns = ms(argv[1]);
+	int listener = new_socket(), fd, crowd_fd;
+	struct pings alone;
+
+	if (bind(listener, (struct sockaddr *)&sa, sizeof(sa)) || listen(listener, BACKLOG))
+		fail("listen");
+	ask((struct request){ .op = OP_DIAL, .size = PING_BYTES, .port = CROWD_PORT });
+	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0)
+		fail("accept");
+	be_patient(fd, PATIENCE_S);
+	ping(fd, PING_BYTES, ns / 4);
+	alone = ping(fd, PING_BYTES, ns);
+	crowd_fd = ask((struct request){ .op = OP_CROWD, .size = 1, .count = n, .port = CROWD_PORT });
+	for (uint32_t i = 0; i < n; i++) {
+		if (accept4(listener, NULL, NULL, SOCK_CLOEXEC) < 0)
+			fail("accept");
+	}
+	if (!get_all(crowd_fd, &made, sizeof(made)))
+		fail("the host's crowd");
+	ping(fd, PING_BYTES, ns / 4);
+	print_two(alone, ping(fd, PING_BYTES, ns));
+	return 0;
+}
+
+/* A page whose first use waits until fill_page(). */
+struct slow_page {
+	int uffd;
+	size_t size;
+	void *page;
+};
+
+static struct slow_page new_slow_page(void)
+{
+	struct slow_page p = { .size = (size_t)sysconf(_SC_PAGESIZE) };
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	p.uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	p.page = mmap(NULL, p.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p.uffd < 0 || p.page == MAP_FAILED || ioctl(p.uffd, UFFDIO_API, &api))
+		fail("userfaultfd");
+	reg.range = (struct uffdio_range){ .start = (uintptr_t)p.page, .len = p.size };
+	if (ioctl(p.uffd, UFFDIO_REGISTER, &reg))
+		fail("userfaultfd");
+	return p;
+}
+
+static void await_fault(const struct slow_page *p)
+{
+	struct pollfd pfd = { .fd = p->uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&pfd, 1, PATIENCE_S * 1000) != 1 || read(p->uffd, &msg, sizeof(msg)) != sizeof(msg) ||
+	    msg.event != UFFD_EVENT_PAGEFAULT)
+		fail("no page fault");
+}
+
+static void fill_page(const struct slow_page *p)
+{
+	struct uffdio_zeropage zero = { .range = { .start = (uintptr_t)p->page, .len = p->size } };
+
+	if (ioctl(p->uffd, UFFDIO_ZEROPAGE, &zero))
+		fail("userfaultfd");
+}
+
+struct stuck_reader {
+	int fd;
+	void *page;
+	ssize_t got;
+};
+
+static void *read_one(void *arg)
+{
+	struct stuck_reader *r = arg;
+
+	r->got = recv(r->fd, r->page, 1, 0);
+	return NULL;
+}
+
+static int run_fault(char **argv)
+{
+	struct slow_page page = new_slow_page();
+	struct stuck_reader reader = { .page = page.page };
+	int fd = ask((struct request){ .op = OP_ECHO, .size = PING_BYTES });
+	uint64_t ns = ms(argv[0]);
+	struct pings alone, loaded;
+	pthread_t thread;
+	char byte;
+
+	ping(fd, PING_BYTES, ns / 4);
+	alone = ping(fd, PING_BYTES, ns);
+	/* Bytes go on coming for the socket whose reader is stuck. */
+	reader.fd = ask((struct request){ .op = OP_TRICKLE, .size = 1 });
+	if (!get_all(reader.fd, &byte, 1))
+		fail("the first byte");
+	start(read_one, &reader, &thread);
+	await_fault(&page);
+	be_patient(fd, STUCK_S);
+	loaded = ping(fd, PING_BYTES, ns);
+	fill_page(&page);
+	pthread_join(thread, NULL);
+	if (reader.got != 1)
+		fail("the reader that was stuck");
+	print_two(alone, loaded);
+	return 0;
+}
+
+static const struct command {
+	const char *name;
+	int args; /* besides the name, and TYPE if there is one */
+	bool typed;
+	int (*run)(char **argv);
+} commands[] = {
+	{ "host", 1, false, host },	   { "ping", 2, true, run_ping },	{ "put", 2, true, run_put },
+	{ "get", 2, true, run_get },	   { "connect", 1, true, run_connect }, { "fair", 3, true, run_fair },
+	{ "beside", 3, true, run_beside }, { "crowd", 2, true, run_crowd },	{ "fault", 1, true, run_fault },
+};
+
+/* One descriptor for each connection of a crowd. */
+static void want_files(void)
+{
+	struct rlimit lim;
+
+	if (!getrlimit(RLIMIT_NOFILE, &lim)) {
+		lim.rlim_cur = lim.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	want_files();
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
+		const struct command *c = &commands[i];
+
+		if (strcmp(argv[1], c->name) != 0 || argc != 2 + c->typed + c->args)
+			continue;
+		if (c->typed)
+			kind = strcmp(argv[2], "seqpacket") == 0 ? SOCK_SEQPACKET : SOCK_STREAM;
+		return c->run(argv + 2 + c->typed);
+	}
+	fputs("usage: see the head of tests/bench/guest.c\n", stderr);
+	return 2;
+}
