@@ -137,7 +137,7 @@ int host_connect_for(bool messages, u32 cid, u32 port)
 	struct sockaddr_vm sa = address(cid, port);
 	int fd = host_socket(messages);
 	/* The core keeps a socket that connects without waiting for so long, even if it was closed. */
-	struct timeval patience = { .tv_sec = 5 };
+	struct timeval patience = { .tv_sec = 2 };
 	int err;
 
 	CHECK(fd >= 0);
