@@ -9,6 +9,9 @@
 #include <linux/wait_bit.h>
 
 #include "vst.h"
+#include "trace.h"
+
+static atomic64_t last_id = ATOMIC64_INIT(0);
 
 static const struct rhashtable_params flow_params = {
 	.key_len = sizeof(struct vst_key),
@@ -85,6 +88,7 @@ struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
 		kfree(flow);
 		return NULL;
 	}
+	flow->id = atomic64_inc_return(&last_id);
 	refcount_set(&flow->ref, 1);
 	flow->side = side;
 	INIT_LIST_HEAD(&flow->on_link);
@@ -116,6 +120,7 @@ void vst_flow_put(struct vst_flow *flow)
 {
 	if (!refcount_dec_and_test(&flow->ref))
 		return;
+	trace_vst_end(flow);
 	vst_flow_purge_rx(flow);
 	vst_records_free(&flow->records);
 	kfree_skb(flow->bell);
@@ -222,6 +227,7 @@ void vst_flow_purge_rx(struct vst_flow *flow)
 
 	spin_lock(&flow->lock);
 	list_splice_init(&flow->rx, &segs);
+	vst_drop(flow, VST_DROP_UNREAD, flow->readable);
 	vsp_rxc_consume(&flow->rxc, flow->readable);
 	flow->readable = 0;
 	vst_records_move(&records, &flow->records);

@@ -32,21 +32,24 @@ static bool can_accept(const struct vst_link *link, const struct sock *sk)
 	       READ_ONCE(link->up);
 }
 
-/* Give the child its flow's address and its peer's window. Returns 0 or an error; the child is locked. */
+/* Give the child its flow's address and its peer's window, and begin. Returns 0 or an error; the child is locked. */
 static int open_child(struct vst_link *link, struct sock *child, const struct vsp_hdr *hdr)
 {
 	struct vst_key key = { .local = hdr->dst, .remote = hdr->src, .type = hdr->type };
 	/* Nothing was sent that a request could acknowledge: its fwd_cnt means nothing. */
 	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc };
 	struct vst_flow *flow = vsock_sk(child)->trans;
+	int err;
 
 	spin_lock(&flow->lock);
 	vsp_txc_update(&flow->txc, stamp);
 	flow->open = true;
 	spin_unlock(&flow->lock);
-	flow->state = VSP_ACCEPTING;
 	refcount_inc(&link->ref);
-	return vst_flow_insert(flow, link, key);
+	err = vst_flow_insert(flow, link, key);
+	if (!err)
+		vst_spawn(flow);
+	return err;
 }
 
 /* The listener is locked. Returns false if the peer has to be refused. */

@@ -65,12 +65,13 @@ EXPORT_SYMBOL_GPL(vsp_chain_step);
 
 static int __init vst_common_init(void)
 {
-	return 0;
+	return vst_report_init();
 }
 
 /* Flows and links are freed after a grace period, by code of this module. */
 static void __exit vst_common_exit(void)
 {
+	vst_report_exit();
 	rcu_barrier();
 }
 

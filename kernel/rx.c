@@ -58,6 +58,7 @@ static bool take_credit(struct vst_flow *flow, const struct vsp_hdr *hdr, struct
 	default:
 		break;
 	}
+	trace_vst_credit(flow, hdr->op, false);
 	if (vsp_meter_acked(&flow->meter, flow->txc.peer_fwd_cnt)) {
 		flow->asked = false;
 		flow->meter_tries = 0;
@@ -235,6 +236,7 @@ static void free_segs(struct list_head *segs)
 /* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
 static void discard(struct vst_flow *flow, u32 len, struct rx_result *res)
 {
+	vst_drop(flow, VST_DROP_LATE, len);
 	vsp_rxc_consume(&flow->rxc, len);
 	res->send_credit |= vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 }
@@ -348,6 +350,10 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	}
 	v = judge(flow, &d->hdr, d->why, &res);
 	payload->len = d->hdr.len;
+	if (v.acts & (VSP_ACT_DELIVER | VSP_ACT_DISCARD)) {
+		flow->traffic.rx_packets++;
+		flow->traffic.rx_bytes += payload->len;
+	}
 	if ((v.acts & VSP_ACT_DELIVER) && !reserved)
 		fail_delivery(flow, VSP_REJECT_NO_MEMORY, &res);
 	else if ((v.acts & VSP_ACT_DELIVER) && payload->len)

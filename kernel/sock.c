@@ -157,7 +157,7 @@ static void forget(struct vst_flow *flow, struct sock *sk)
  * @flow: the connection
  * @event: what happened, with its conditions folded in
  *
- * The only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
+ * With vst_spawn() the only writer of vst_flow.state. The caller owns the flow's socket. Does not sleep.
  */
 void vst_step(struct vst_flow *flow, enum vsp_event event)
 {
@@ -195,6 +195,14 @@ void vst_step(struct vst_flow *flow, enum vsp_event event)
 		hang_up(flow, sk, from, v.err);
 	if (v.acts & VSP_ACT_FORGET)
 		forget(flow, sk);
+}
+
+/* A listener was asked for this connection, whose socket is owned: what VSP_ACT_SPAWN stands for. */
+void vst_spawn(struct vst_flow *flow)
+{
+	sock_owned_by_me(flow->sk);
+	trace_vst_step(flow, VSP_LISTEN, VSP_EV_REQUEST, vsp_conn_step(VSP_LISTEN, VSP_EV_REQUEST));
+	flow->state = VSP_ACCEPTING;
 }
 
 /* ---- the doorbell ---- */

@@ -7,6 +7,7 @@
  * moment.
  */
 #include "vst.h"
+#include "trace.h"
 
 /* Packets of the message that is next; a stream has none. */
 static u32 next_packets(const struct vst_flow *flow)
@@ -43,8 +44,10 @@ static bool is_held(struct vst_flow *flow)
 	spin_lock(&flow->lock);
 	held = !flow->midway && !vsp_meter_fits(&flow->meter, packets, flow->txc.peer_buf_alloc);
 	ask = !flow->asked && (held || vsp_meter_ask(&flow->meter, flow->txc.peer_buf_alloc));
-	if (held && !flow->held)
+	if (held && !flow->held) {
 		vst_count(flow->link, VST_STAT_TX_HELD, 1);
+		flow->traffic.tx_held++;
+	}
 	flow->held = held;
 	flow->asked |= ask;
 	tries = flow->meter_tries;
@@ -126,9 +129,12 @@ static struct vsp_hdr flow_hdr(struct vst_flow *flow, enum vsp_op op, u32 len, u
 	spin_lock(&flow->lock);
 	stamp = vsp_rxc_stamp(&flow->rxc);
 	if (op == VSP_OP_RW) {
+		flow->traffic.tx_packets++;
+		flow->traffic.tx_bytes += len;
 		vsp_txc_sent(&flow->txc, len);
 		vsp_meter_sent(&flow->meter, flow->txc.sent_cnt, flow->txc.peer_buf_alloc);
 	}
+	trace_vst_credit(flow, op, true);
 	spin_unlock(&flow->lock);
 	hdr.buf_alloc = stamp.buf_alloc;
 	hdr.fwd_cnt = stamp.fwd_cnt;
@@ -321,6 +327,17 @@ static bool coalesced(struct vst_flow *flow, struct list_head *pkts)
 	return true;
 }
 
+/* These packets of the flow will never be sent. */
+static void drop_pkts(const struct vst_flow *flow, const struct list_head *pkts)
+{
+	const struct vst_pkt *pkt;
+	u32 bytes = 0;
+
+	list_for_each_entry(pkt, pkts, node)
+		bytes += pkt->len;
+	vst_drop(flow, VST_DROP_UNSENT, bytes);
+}
+
 /* Queue packets behind those of their flow, all at once. They are consumed. */
 void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
@@ -337,6 +354,8 @@ void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 	spin_unlock(&link->tx_lock);
 	if (can)
 		link->ops->pump(link);
+	else
+		drop_pkts(flow, pkts);
 	vst_pkts_free(pkts);
 }
 
@@ -359,6 +378,7 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		return;
 	}
 	flow->mute = true;
+	drop_pkts(flow, &flow->tx);
 	list_splice_init(&flow->tx, &dropped);
 	rst = rst && link->up;
 	flow->ctl = rst ? VST_CTL_RST : 0;
@@ -387,6 +407,7 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 	while ((next = vsp_sched_next(&link->sched))) {
 		flow = container_of(next, struct vst_flow, sched);
 		flow->ctl = 0;
+		drop_pkts(flow, &flow->tx);
 		list_splice_tail_init(&flow->tx, dropped);
 		vsp_sched_remove(&link->sched, next);
 		vst_flow_put(flow);

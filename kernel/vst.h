@@ -175,8 +175,18 @@ enum vst_bit {
 	VST_BIT_GONE,
 };
 
+/* Payload of a flow that went to the ring, or arrived for it; and how often it was held back. */
+struct vst_traffic {
+	u64 rx_packets;
+	u64 rx_bytes;
+	u64 tx_packets;
+	u64 tx_bytes;
+	u32 tx_held;
+};
+
 /**
  * struct vst_flow - one connection
+ * @id: its number, never used again while the module is loaded
  * @ref: the socket, the table, the scheduler and each packet hold one each
  * @side: the transport it belongs to
  * @link: the device it runs over, a reference; set once, before the flow is in the table
@@ -190,7 +200,7 @@ enum vst_bit {
  * @lock: guards what the third paragraph lists
  *
  * With the socket owned:
- * @state: the connection's state; written by vst_step() only
+ * @state: the connection's state; written by vst_step() and vst_spawn() only
  * @shut: VSP_SHUTDOWN_* that we have announced
  * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
  * @close_armed: it is
@@ -206,6 +216,7 @@ enum vst_bit {
  * @sk: the socket, no reference; NULL once it is gone
  * @txc: what we may send
  * @rxc: what we may be sent
+ * @traffic: counters
  * @meter: packets that the peer holds unread
  * @held: payload waits until it has read some
  * @asked: it was asked how many it has read, and has not read any since
@@ -232,6 +243,7 @@ enum vst_bit {
  * @mute: nothing more is queued; see vst_tx_end()
  */
 struct vst_flow {
+	u64 id;
 	refcount_t ref;
 	struct vst_side *side;
 	struct vst_link *link;
@@ -259,6 +271,7 @@ struct vst_flow {
 	struct sock *sk;
 	struct vsp_txc txc;
 	struct vsp_rxc rxc;
+	struct vst_traffic traffic;
 	struct vsp_meter meter;
 	bool held;
 	bool asked;
@@ -320,7 +333,16 @@ enum vst_stat {
 	VST_STAT_CONNECTIONS,	/* connections begun, both directions */
 	VST_STAT_RESETS,	/* connections that ended with an error */
 	VST_STAT_ORPHANS_RESET, /* connections that were closed while vst_max_orphans waited for the peer already */
+	VST_STAT_RX_DROPPED,	/* bytes that arrived and that nobody read */
+	VST_STAT_TX_DROPPED,	/* bytes that were written and never sent */
 	NUM_VST_STATS,
+};
+
+/* Payload that is thrown away, with its connection or because of its end. */
+enum vst_drop {
+	VST_DROP_UNREAD, /* it waited for a reader */
+	VST_DROP_LATE,	 /* it arrived after close() */
+	VST_DROP_UNSENT, /* it waited for credit or for room in the ring */
 };
 
 /**
@@ -334,6 +356,7 @@ enum vst_stat {
  * @n_orphans: connections that were closed here and not there; atomic
  * @zerocopy: the ring has room for packets of many pieces
  * @zc_seen: there was one: the ring keeps room for the next
+ * @on_report: in the list of all links, report.c's
  *
  * @tx_lock: guards the driver's transmit ring and
  * @sched: flows with something to send
@@ -362,6 +385,7 @@ struct vst_link {
 	atomic_t n_orphans;
 	bool zerocopy;
 	bool zc_seen;
+	struct list_head on_report;
 
 	spinlock_t tx_lock;
 	struct vsp_sched sched;
@@ -410,6 +434,7 @@ void vst_link_down(struct vst_link *link);
 void vst_link_reset(struct vst_link *link);
 void vst_link_set_cid(struct vst_link *link, u32 cid);
 void vst_link_reject(struct vst_link *link, enum vsp_reject why);
+void vst_drop(const struct vst_flow *flow, enum vst_drop why, u32 bytes);
 const char *vst_stat_name(u32 stat);
 
 static inline void vst_count(struct vst_link *link, enum vst_stat stat, u64 n)
@@ -433,6 +458,12 @@ void vst_records_push(struct vst_records *r, struct vst_record rec);
 struct vst_record vst_records_first(const struct vst_records *r);
 void vst_records_pop(struct vst_records *r);
 void vst_records_move(struct vst_records *to, struct vst_records *from);
+
+/* report.c */
+void vst_report_add(struct vst_link *link);
+void vst_report_remove(struct vst_link *link);
+int vst_report_init(void);
+void vst_report_exit(void);
 
 /* tap.c */
 void vst_tap(const struct vsp_wire *wire, const void *data, u32 len);
@@ -490,6 +521,7 @@ void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 extern const struct vsock_transport vst_sock_ops;
 int vst_sock_init(struct vst_side *side, struct vsock_sock *vsk, struct vsock_sock *psk);
 void vst_step(struct vst_flow *flow, enum vsp_event event);
+void vst_spawn(struct vst_flow *flow);
 void vst_ring_bell(struct vst_flow *flow, struct sock *sk);
 
 #endif

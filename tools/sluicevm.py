@@ -127,6 +127,41 @@ serve command &
 serve script
 """
 
+# In the guest: what our driver records of its connections' states, for tests/vm/replay-trace.c.
+TRACE_FILE = "/run/vst.trace"
+VST_TRACE = r"""#!/bin/sh
+# vst-trace on|save: begin to record; put what was recorded into the file.
+cd /sys/kernel/tracing || exit 1
+file=%s
+case $1 in
+    on)    # the module was loaded, and nobody uses it yet
+        [ -d events/vst ] || exit 0    # a kernel without trace events
+        echo counter >trace_clock    # one order for all processors
+        echo 0 >options/overwrite
+        echo %d >buffer_size_kb
+        echo 1 >events/vst/vst_step/enable
+        echo 1 >events/vst/vst_end/enable
+        echo "# begin" >>$file ;;
+    save)    # nobody uses the module now, or ever again
+        [ -e $file ] || exit 0
+        echo 0 >tracing_on    # for all processors at once: what is there has no gap
+        grep ' vst_[a-z]*: ' trace >>$file
+        cat per_cpu/cpu*/stats | awk '/overrun|dropped/ { n += $NF } END { print "# lost " n + 0 }' >>$file
+        echo >trace
+        echo 1 >tracing_on ;;
+esac
+""" % (TRACE_FILE, 4096)    # KiB for each processor: 50,000 records
+# The kernel forgets what a module has recorded when the module goes.
+MODPROBE_CONF = """install vst_common /sbin/modprobe --ignore-install vst_common $CMDLINE_OPTS && vst-trace on
+remove vst_common vst-trace save; /sbin/modprobe -r --ignore-remove vst_common
+"""
+RMMOD = """#!/bin/sh
+case " $* " in
+    *" vst_common "*) [ "$(cat /sys/module/vst_common/refcnt 2>/dev/null)" != 0 ] || vst-trace save ;;
+esac
+exec /sbin/kmod.d/rmmod "$@"
+"""
+
 # In the guest: change the driver without a reboot.
 VSOCK_DRIVER = r"""#!/bin/sh
 # vsock-driver ours|stock|none: remove the guest driver that is loaded, and insert the other one.
@@ -142,7 +177,7 @@ case $1 in
             insmod $tree/kernel/net/vmw_vsock/$module.ko || exit 1
         done ;;
     ours)
-        insmod $tree/kernel/net/vmw_vsock/vsock.ko && insmod $tree/updates/vst_common.ko &&
+        insmod $tree/kernel/net/vmw_vsock/vsock.ko && insmod $tree/updates/vst_common.ko && vst-trace on &&
             insmod $tree/updates/vmw_vsock_virtio_transport.ko ;;
     *) echo "usage: vsock-driver ours|stock|none"; exit 2 ;;
 esac
@@ -264,8 +299,12 @@ def base_layer():
         cpio.file("init", INIT)
         cpio.copy(busybox, "bin/busybox")
         cpio.program(kmod, "sbin/kmod")
-        for tool in "modprobe insmod rmmod lsmod modinfo depmod".split():
+        for tool in "modprobe insmod lsmod modinfo depmod".split():
             cpio.symlink(f"sbin/{tool}", "kmod")
+        cpio.symlink("sbin/kmod.d/rmmod", "../kmod")
+        cpio.file("sbin/rmmod", RMMOD)
+        cpio.file("etc/modprobe.d/sluice.conf", MODPROBE_CONF, executable=False)
+        cpio.file("bin/vst-trace", VST_TRACE)
         for applet in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
             if f"sbin/{applet}" not in cpio.names:
                 cpio.symlink(f"bin/{applet}", "busybox")
@@ -275,7 +314,7 @@ def base_layer():
             cpio.file(f"etc/{name}", text, executable=False)
         return cpio.bytes()
 
-    return cached_layer("base", fingerprint(INIT, VSOCK_DRIVER, busybox, kmod), build)
+    return cached_layer("base", fingerprint(INIT, VSOCK_DRIVER, VST_TRACE, MODPROBE_CONF, RMMOD, busybox, kmod), build)
 
 
 def read_module(path):
@@ -496,6 +535,8 @@ class VM:
     allow       regular expressions of kernel complaints that this test provokes
     """
 
+    at_end = []    # functions of a VM, to be called before it powers off
+
     def __init__(self, kernel="6.1", driver="none", cpus=None, mem=512, load=(), load_driver=True, modules=(),
                  programs=(), files=None, vsock=None, share_root=False, env=None, allow=(), qemu_args=(), append="",
                  accel="auto", log_dir=None, name="vm", boot_timeout=None):
@@ -686,6 +727,8 @@ class VM:
         """Power off, and raise Failure if the kernel complained."""
         try:
             if self.process.poll() is None:
+                for function in self.at_end:
+                    function(self)
                 leaks = "/sys/kernel/debug/kmemleak"
                 self.run(f"[ ! -e {leaks} ] || {{ echo scan >{leaks}; cat {leaks} >/dev/kmsg; }}", timeout)
                 self.command_channel.sock.sendall(base64.b64encode(b"poweroff -f") + b"\n")

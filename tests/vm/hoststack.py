@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the VM tests have on the host: vsockd, services that guests reach, and clients that reach guests."""
+"""What the VM tests have on the host: vsockd, services that guests reach, and clients that reach guests.
 
+Every VM of a test that has this ends with a verdict on what our driver recorded in it.
+"""
+
+import base64
 import contextlib
+import gzip
 import os
 import shutil
 import socket
@@ -12,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from sluicevm import ROOT, Failure, wait_for
+from sluicevm import ROOT, TRACE_FILE, VM, Failure, wait_for
 
 BUILD = Path(os.environ.get("SLUICE_BUILD") or ROOT / "build")
 LOGS = Path(os.environ.get("SLUICE_LOGS") or tempfile.mkdtemp(prefix="sluice-logs-"))
@@ -56,6 +61,26 @@ def checked(name):
     seconds = time.monotonic() - began
     if seconds > 20:
         note(f"that took {seconds:.0f} s")
+
+
+def replay(vm):
+    """Each step that a connection took in this guest is the one that the rules make of the step before."""
+    name = f"{vm.name}: the trace, replayed, has no difference and no gap"
+    vm.run("vst-trace save")
+    if vm.run(f"[ -e {TRACE_FILE} ]")[0]:
+        if vm.run("[ -d /sys/kernel/tracing/events/vst ]")[0] == 0:
+            check(False, name, "nothing was recorded")
+        elif vm.run("[ -d /sys/module/vst_common ]")[0] == 0:
+            print(f"skip - {name} # the kernel has no trace events", flush=True)
+        return
+    trace = LOGS / f"{vm.name}.trace"
+    trace.write_bytes(gzip.decompress(base64.b64decode(vm.check(f"gzip -c {TRACE_FILE} | base64", 120))))
+    done = subprocess.run([BUILD / "tests/vm/replay-trace", trace], capture_output=True, text=True, check=False)
+    check(done.returncode == 0, name, f"{trace}:\n{done.stdout}{done.stderr}")
+    note(f"{vm.name}: {done.stdout.strip()}")
+
+
+VM.at_end.append(replay)
 
 
 class Host:

@@ -23,9 +23,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/bpf.h>
 #include <linux/errqueue.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -38,6 +40,7 @@ enum {
 	WORDS = 16,
 	CHUNK = 65536,
 	MESSAGE_MAX = 4 << 20,
+	PATIENCE_MS = 8000,
 	PAGE = 4096,
 };
 
@@ -69,6 +72,7 @@ static char answer[LINE_BYTES];
 static uint8_t chunk[CHUNK];
 static uint8_t message[MESSAGE_MAX] __attribute__((aligned(PAGE)));
 static int new_type = SOCK_STREAM;
+static long patience_ms = PATIENCE_MS;
 
 static int64_t now_ms(void)
 {
@@ -148,7 +152,7 @@ static void do_connect(struct slot *s, char **w)
 	struct sockaddr_vm from = address(VMADDR_CID_ANY, w[2] ? (uint32_t)number(w, 2, 0) : VMADDR_PORT_ANY);
 	unsigned long long window = (unsigned long long)number(w, 3, 0);
 	/* The core keeps a socket that connects without waiting for as long as it may take, even if it was closed. */
-	struct timeval patience = { .tv_sec = 8 };
+	struct timeval patience = { .tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000 };
 
 	if (new_socket(s) < 0 || bind(s->fd, (struct sockaddr *)&from, sizeof(from))) {
 		say_error();
@@ -418,6 +422,84 @@ static void do_lowat(struct slot *s, char **w)
 		say_error();
 }
 
+static void do_inq(struct slot *s, char **w)
+{
+	int bytes = 0;
+
+	(void)w;
+	if (ioctl(s->fd, SIOCINQ, &bytes))
+		say_error();
+	else
+		say_done("ok", bytes);
+}
+
+/* Set a size if there is a number, and read it back. */
+static void do_size(struct slot *s, char **w)
+{
+	int name = SO_VM_SOCKETS_BUFFER_SIZE;
+	unsigned long long bytes;
+	socklen_t len = sizeof(bytes);
+
+	if (w[0] && !strcmp(w[0], "min"))
+		name = SO_VM_SOCKETS_BUFFER_MIN_SIZE;
+	else if (w[0] && !strcmp(w[0], "max"))
+		name = SO_VM_SOCKETS_BUFFER_MAX_SIZE;
+	bytes = w[0] && w[1] ? strtoull(w[1], NULL, 0) : 0;
+	if ((w[0] && w[1] && setsockopt(s->fd, AF_VSOCK, name, &bytes, sizeof(bytes))) ||
+	    getsockopt(s->fd, AF_VSOCK, name, &bytes, &len))
+		say_error();
+	else
+		snprintf(answer, sizeof(answer), "ok %llu", bytes);
+}
+
+static void do_patience(struct slot *s, char **w)
+{
+	(void)s;
+	patience_ms = number(w, 0, PATIENCE_MS);
+}
+
+static int bpf(int command, union bpf_attr *attr)
+{
+	return (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+/* A program for each packet of a socket in a sockmap: the socket's own reader may have it. */
+static int load_pass(void)
+{
+	static const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = SK_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_SK_SKB,
+		.expected_attach_type = BPF_SK_SKB_VERDICT,
+		.insns = (uintptr_t)pass,
+		.insn_cnt = sizeof(pass) / sizeof(pass[0]),
+		.license = (uintptr_t) "Dual BSD/GPL",
+	};
+
+	return bpf(BPF_PROG_LOAD, &attr);
+}
+
+/* From now on what arrives goes through a BPF program. The map lives as long as this process. */
+static void do_sockmap(struct slot *s, char **w)
+{
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
+	union bpf_attr attach = { .attach_type = BPF_SK_SKB_VERDICT }, update = { 0 };
+	int map_fd = bpf(BPF_MAP_CREATE, &map), prog_fd = load_pass(), key = 0;
+
+	(void)w;
+	attach.target_fd = (uint32_t)map_fd;
+	attach.attach_bpf_fd = (uint32_t)prog_fd;
+	update.map_fd = (uint32_t)map_fd;
+	update.key = (uintptr_t)&key;
+	update.value = (uintptr_t)&s->fd;
+	if (map_fd < 0 || prog_fd < 0 || bpf(BPF_PROG_ATTACH, &attach) || bpf(BPF_MAP_UPDATE_ELEM, &update))
+		say_error();
+	if (prog_fd >= 0)
+		close(prog_fd);
+}
+
 static void do_zput(struct slot *s, char **w)
 {
 	size_t len = (size_t)number(w, 0, 0), off = (size_t)option(w, "off", 0);
@@ -659,21 +741,26 @@ static const struct {
 	{ "put", do_put },	       /* SLOT BYTES [eor] [bad=BYTES] [wait=MS]: a message; wait=0: without end */
 	{ "get", do_get },	       /* SLOT [ROOM [peek] [trunc] [lost=BYTES] [bad=BYTES] [ms=MS]] */
 	{ "outq", do_outq },	       /* SLOT: bytes on their way */
-	{ "lowat", do_lowat },	       /* SLOT BYTES: SO_RCVLOWAT */
-	{ "zput", do_zput },	       /* SLOT BYTES [off=BYTES] [bad=BYTES]: once, by MSG_ZEROCOPY */
-	{ "zdone", do_zdone },	       /* SLOT [MS]: the next notification: first, last, copied */
-	{ "tap", do_tap },	       /* SLOT INTERFACE: a packet socket */
-	{ "tapped", do_tapped },       /* SLOT [at=OFFSET] [ms=MS]: the next packet; its offset in the stream */
-	{ "puts", do_puts },	       /* SLOT COUNT LARGEST [MS]: messages of many sizes */
-	{ "gets", do_gets },	       /* SLOT COUNT LARGEST [MS] */
-	{ "poll", do_poll },	       /* SLOT: what is ready now */
-	{ "error", do_error },	       /* SLOT [MS] */
-	{ "shutdown", do_shutdown },   /* SLOT HOW */
-	{ "window", do_window },       /* SLOT BYTES */
-	{ "close", do_close },	       /* SLOT [LINGER-SECONDS] */
-	{ "churn", do_churn },	       /* SLOT CID PORT [COUNT]; uses 16 slots from SLOT on */
-	{ "block", do_block },	       /* SLOT: send until interrupted */
-	{ "quit", do_quit },	       /* SLOT */
+	{ "inq", do_inq },	       /* SLOT: bytes that can be read */
+	{ "size", do_size },	       /* SLOT [buffer|min|max [BYTES]]: SO_VM_SOCKETS_BUFFER_*; what it is then */
+	{ "patience",
+	  do_patience },	   /* SLOT MS: SO_VM_SOCKETS_CONNECT_TIMEOUT of every socket that is made from now on */
+	{ "sockmap", do_sockmap }, /* SLOT: what arrives passes through a BPF program */
+	{ "lowat", do_lowat },	   /* SLOT BYTES: SO_RCVLOWAT */
+	{ "zput", do_zput },	   /* SLOT BYTES [off=BYTES] [bad=BYTES]: once, by MSG_ZEROCOPY */
+	{ "zdone", do_zdone },	   /* SLOT [MS]: the next notification: first, last, copied */
+	{ "tap", do_tap },	   /* SLOT INTERFACE: a packet socket */
+	{ "tapped", do_tapped },   /* SLOT [at=OFFSET] [ms=MS]: the next packet; its offset in the stream */
+	{ "puts", do_puts },	   /* SLOT COUNT LARGEST [MS]: messages of many sizes */
+	{ "gets", do_gets },	   /* SLOT COUNT LARGEST [MS] */
+	{ "poll", do_poll },	   /* SLOT: what is ready now */
+	{ "error", do_error },	   /* SLOT [MS] */
+	{ "shutdown", do_shutdown }, /* SLOT HOW */
+	{ "window", do_window },     /* SLOT BYTES */
+	{ "close", do_close },	     /* SLOT [LINGER-SECONDS] */
+	{ "churn", do_churn },	     /* SLOT CID PORT [COUNT]; uses 16 slots from SLOT on */
+	{ "block", do_block },	     /* SLOT: send until interrupted */
+	{ "quit", do_quit },	     /* SLOT */
 };
 
 static void run(char *line)

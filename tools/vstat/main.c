@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * vstat - look into a vsockd: guests, connections, what was refused and why
+ * vstat - look into a vsockd, or into our kernel modules: guests, connections, what was refused and why
  *
- * main.c: the command line and the control socket. What came is made readable in show.c.
+ * main.c: the command line and the control socket. The kernel is asked in kernel.c; what came is made readable in
+ * show.c.
  */
+#include "kernel.h"
 #include "show.h"
 
 #include <errno.h>
@@ -25,14 +27,16 @@ static const char usage[] =
 	"Usage: vstat --control PATH [--json | --prometheus] [guests | connections]\n"
 	"       vstat --control PATH reset CID HOST_CID HOST_PORT GUEST_PORT\n"
 	"       vstat --control PATH reload\n"
-	"Look into a vsockd that was started with the same --control.\n"
+	"       vstat --kernel [--json | --prometheus] [connections]\n"
+	"Look into a vsockd that was started with the same --control, or into Sluice's modules of this kernel.\n"
 	"\n"
 	"  -c, --control PATH   the daemon's control socket (or VSOCKD_CONTROL in the environment)\n"
+	"  -k, --kernel         ask the kernel\n"
 	"  -j, --json           write JSON\n"
 	"  -p, --prometheus     write Prometheus' text format\n"
 	"  -h, --help           this text\n"
 	"\n"
-	"Without a word: guests.\n";
+	"Without a word: guests; of the kernel, connections.\n";
 
 static int complain(const char *what, const char *why)
 {
@@ -82,7 +86,7 @@ static char *read_all(int fd)
 }
 
 /* Show the answer. The exit status. */
-static int tell(char *text, enum show_as as)
+static int tell(char *text, enum show_as as, const char *whose)
 {
 	size_t room = 1, n = 0;
 	struct show_line *lines;
@@ -101,7 +105,7 @@ static int tell(char *text, enum show_as as)
 			n++;
 	}
 	if (n || as == SHOW_JSON)
-		show(lines, n, as, stdout);
+		show(lines, n, as, whose, stdout);
 	free(lines);
 	if (!verdict)
 		return complain("the daemon", "its answer has no end");
@@ -129,30 +133,52 @@ static int ask(const char *path, const char *line, enum show_as as)
 		return complain(path, errno == ECONNREFUSED ? "nobody answers; is vsockd running?" : strerror(errno));
 	if (send(fd, line, strlen(line), MSG_NOSIGNAL) == (ssize_t)strlen(line))
 		text = read_all(fd);
-	status = text ? tell(text, as) : complain(path, strerror(errno));
+	status = text ? tell(text, as, "vsockd") : complain(path, strerror(errno));
 	free(text);
 	close(fd);
+	return status;
+}
+
+static int ask_kernel(enum show_as as)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	bool good = out && kernel_connections(out);
+	int error = errno, status;
+
+	if (good)
+		fputs("ok\n", out);
+	if (out && fclose(out))
+		good = false;
+	if (good)
+		status = tell(text, as, "vst");
+	else
+		status = complain("the kernel", error == ENOENT ? "vst_common is not loaded" : strerror(error));
+	free(text);
 	return status;
 }
 
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "control", required_argument, NULL, 'c' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "prometheus", no_argument, NULL, 'p' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{ "control", required_argument, NULL, 'c' }, { "kernel", no_argument, NULL, 'k' },
+		{ "json", no_argument, NULL, 'j' },	     { "prometheus", no_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
 	};
 	const char *path = getenv("VSOCKD_CONTROL");
 	enum show_as as = SHOW_TABLE;
+	bool kernel = false;
 	char line[128];
 	int opt;
 
-	while ((opt = getopt_long(argc, argv, "c:jph", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "c:kjph", options, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
 			path = optarg;
+			break;
+		case 'k':
+			kernel = true;
 			break;
 		case 'j':
 			as = SHOW_JSON;
@@ -167,8 +193,16 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
+	if (kernel) {
+		if (argc - optind > 1 || (argc - optind == 1 && strcmp(argv[optind], "connections"))) {
+			fputs("vstat: the kernel knows connections only\n", stderr);
+			return EXIT_USAGE;
+		}
+		return ask_kernel(as);
+	}
 	if (!path || !*path || !join(line, sizeof(line), argv + optind, argc - optind)) {
-		fputs(path && *path ? "vstat: too many words\n" : "vstat: --control PATH is required\n", stderr);
+		fputs(path && *path ? "vstat: too many words\n" : "vstat: --control PATH is required, or --kernel\n",
+		      stderr);
 		return EXIT_USAGE;
 	}
 	return ask(path, line, as);

@@ -4,12 +4,15 @@
 #include <string.h>
 
 /* Keys that say of what a figure is, not how much. */
-static const char *const labels[] = { "cid",	   "ring",	 "reason", "type", "host_cid",
-				      "host_port", "guest_port", "state",  "phase" };
+static const char *const labels[] = {
+	"cid",	 "ring",  "reason", "type",	 "host_cid",   "host_port",  "guest_port",
+	"state", "phase", "id",	    "local_cid", "local_port", "remote_cid", "remote_port"
+};
 /* Figures that also go down, or are states. */
-static const char *const gauges[] = { "up",	"connections", "from_siblings", "replies_owed",	 "no_buffers",
-				      "size",	"held",	       "waiting",	"live",		 "broken",
-				      "unread", "credit",      "window",	"unread_packets" };
+static const char *const gauges[] = { "up",	 "connections", "from_siblings", "replies_owed",   "no_buffers",
+				      "size",	 "held",	"waiting",	 "live",	   "broken",
+				      "unread",	 "credit",	"window",	 "unread_packets", "unsent",
+				      "unacked", "rx_window",	"tx_window" };
 
 static bool among(const char *word, const char *const *list, size_t n)
 {
@@ -173,7 +176,7 @@ static void prometheus_value(const struct show_line *l, size_t c, const char *na
 }
 
 /* All values of a metric stand together, under its type. */
-static void prometheus(const struct show_line *lines, size_t n, FILE *out)
+static void prometheus(const struct show_line *lines, size_t n, const char *whose, FILE *out)
 {
 	for (size_t i = 0; i < n; i++) {
 		for (size_t c = 0; c < lines[i].n && first_of_kind(lines, i); c++) {
@@ -183,7 +186,7 @@ static void prometheus(const struct show_line *lines, size_t n, FILE *out)
 
 			if (is_label(key) || !is_number(lines[i].pair[c].value))
 				continue;
-			snprintf(name, sizeof(name), "vsockd_%s_%s%s", lines[i].kind, key, gauge ? "" : "_total");
+			snprintf(name, sizeof(name), "%s_%s_%s%s", whose, lines[i].kind, key, gauge ? "" : "_total");
 			fprintf(out, "# TYPE %s %s\n", name, gauge ? "gauge" : "counter");
 			for (size_t j = i; j < n; j++) {
 				if (same_kind(&lines[j], &lines[i]) && c < lines[j].n)
@@ -193,12 +196,12 @@ static void prometheus(const struct show_line *lines, size_t n, FILE *out)
 	}
 }
 
-void show(const struct show_line *lines, size_t n, enum show_as as, FILE *out)
+void show(const struct show_line *lines, size_t n, enum show_as as, const char *whose, FILE *out)
 {
 	if (as == SHOW_JSON)
 		json(lines, n, out);
 	else if (as == SHOW_PROMETHEUS)
-		prometheus(lines, n, out);
+		prometheus(lines, n, whose, out);
 	else
 		tables(lines, n, out);
 }

@@ -29,7 +29,7 @@ struct show_line {
 /* Take a line apart, in place. False: it is none of that form. */
 bool show_parse(struct show_line *l, char *text);
 
-/* Write lines; those of one kind need not follow each other. */
-void show(const struct show_line *lines, size_t n, enum show_as as, FILE *out);
+/* Write lines; those of one kind need not follow each other. Names of metrics begin with @whose. */
+void show(const struct show_line *lines, size_t n, enum show_as as, const char *whose, FILE *out);
 
 #endif
