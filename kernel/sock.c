@@ -24,13 +24,13 @@ static struct vst_flow *flow_of(const struct vsock_sock *vsk)
 	return vsk->trans;
 }
 
-/* Bytes that recv() can have now. */
+/* Bytes that recv() can have now: none that a sockmap is about to have. */
 static u32 readable(struct vst_flow *flow)
 {
 	u32 n;
 
 	spin_lock(&flow->lock);
-	n = flow->readable;
+	n = flow->skb_busy ? 0 : flow->readable;
 	spin_unlock(&flow->lock);
 	return n;
 }
@@ -541,8 +541,8 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 	u32 avail;
 
 	spin_lock(&flow->lock);
-	flow->rx_busy = true;
-	avail = flow->readable;
+	flow->rx_busy = !flow->skb_busy;
+	avail = flow->skb_busy ? 0 : flow->readable;
 	spin_unlock(&flow->lock);
 	len = min_t(size_t, len, avail);
 	done = len ? copy_segs(flow, msg, len, peek) : 0;
@@ -627,11 +627,26 @@ static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)
 }
 
 #ifdef VST_HAVE_READ_SKB
-/* Bytes that go into one skb: an atomic allocation of this size may still be expected to succeed. */
-enum { READ_SKB_MAX = 16384 };
+enum {
+	READ_SKB_MAX = 16384, /* bytes of one skb: an atomic allocation of this size may still be expected to succeed */
+	READ_SKB_MIN = 1024,  /* the same where memory is short */
+};
 
-/* Take up to READ_SKB_MAX bytes into @skb. Returns 0, or -EAGAIN if there are none or a reader is copying them. */
-static int fill_skb(struct vst_flow *flow, struct sk_buff *skb)
+/* From here on nobody else takes bytes away, so that they pass in order. False: a reader copies them just now. */
+static bool begin_read_skb(struct vst_flow *flow)
+{
+	bool mine;
+
+	spin_lock(&flow->lock);
+	mine = !flow->rx_busy && !flow->skb_busy;
+	flow->rx_missed |= flow->rx_busy;
+	flow->skb_busy |= mine;
+	spin_unlock(&flow->lock);
+	return mine;
+}
+
+/* Take as much as there is room for in @skb, of one segment. If nothing is left to take, others may: false. */
+static bool fill_skb(struct vst_flow *flow, struct sk_buff *skb)
 {
 	struct vst_seg *seg;
 	bool due;
@@ -639,12 +654,12 @@ static int fill_skb(struct vst_flow *flow, struct sk_buff *skb)
 
 	spin_lock(&flow->lock);
 	seg = list_first_entry_or_null(&flow->rx, struct vst_seg, node);
-	if (!seg || flow->rx_busy) {
-		flow->rx_missed = flow->rx_busy;
+	if (!seg || !skb) {
+		flow->skb_busy = false;
 		spin_unlock(&flow->lock);
-		return -EAGAIN;
+		return false;
 	}
-	n = min_t(u32, seg->len - seg->off, READ_SKB_MAX);
+	n = min_t(u32, seg->len - seg->off, skb_availroom(skb));
 	skb_put_data(skb, seg->data + seg->off, n);
 	seg->off += n;
 	if (seg->off == seg->len)
@@ -659,28 +674,41 @@ static int fill_skb(struct vst_flow *flow, struct sk_buff *skb)
 		vst_seg_free(seg);
 	if (due)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
-	return 0;
+	return true;
 }
 
 /*
- * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock. While a reader copies, the
- * reader calls sk_data_ready() again when it is done.
+ * For sockmap: runs from sk_data_ready() in the receive worker, without the socket's lock, and takes all there is.
+ * While a reader copies, the reader calls sk_data_ready() again when it is done. Messages, and bytes for which there is
+ * no memory, are left to the reader, who is woken for 0.
  */
 static int vst_sock_read_skb(struct vsock_sock *vsk, skb_read_actor_t recv_actor)
 {
 	struct vst_flow *flow = vst_flow_of_unlocked(vsk);
 	struct sk_buff *skb;
-	int err = -EAGAIN;
+	int taken = 0;
 
 	if (!flow)
-		return err;
-	skb = alloc_skb(READ_SKB_MAX, GFP_ATOMIC);
-	err = skb ? fill_skb(flow, skb) : -ENOMEM;
-	vst_flow_put(flow);
-	if (!err)
-		return recv_actor(sk_vsock(vsk), skb);
+		return -EAGAIN;
+	if (flow->key.type != VSP_TYPE_STREAM)
+		goto out;
+	taken = -EAGAIN;
+	if (!begin_read_skb(flow))
+		goto out;
+	taken = 0;
+	for (;;) {
+		skb = alloc_skb(READ_SKB_MAX, GFP_ATOMIC | __GFP_NOWARN);
+		if (!skb)
+			skb = alloc_skb(READ_SKB_MIN, GFP_ATOMIC | __GFP_NOWARN);
+		if (!fill_skb(flow, skb))
+			break;
+		taken += skb->len;
+		recv_actor(sk_vsock(vsk), skb);
+	}
 	kfree_skb(skb);
-	return err;
+out:
+	vst_flow_put(flow);
+	return taken;
 }
 #endif
 

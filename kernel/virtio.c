@@ -587,13 +587,17 @@ static int dev_start(struct vst_dev *dev)
 	dev->event_run = true;
 	virtqueue_kick(dev->vqs[VQ_EVENT]);
 	mutex_unlock(&dev->event_lock);
+	vst_link_up(&dev->link);
+	return 0;
+}
 
+/* Once the link is up: what arrives may be owed an answer, and a link that is down drops answers. */
+static void start_rx(struct vst_dev *dev)
+{
 	mutex_lock(&dev->rx_lock);
 	dev->rx_run = true;
 	mutex_unlock(&dev->rx_lock);
 	mod_delayed_work(dev_wq, &dev->rx_work, 0);
-	vst_link_up(&dev->link);
-	return 0;
 }
 
 static void detach_rx(struct vst_dev *dev)
@@ -667,9 +671,11 @@ static int publish(struct vst_dev *dev)
 	int err;
 
 	err = dev_start(dev);
-	if (!err)
-		rcu_assign_pointer(the_dev, dev);
-	return err;
+	if (err)
+		return err;
+	rcu_assign_pointer(the_dev, dev);
+	start_rx(dev);
+	return 0;
 }
 
 static int vst_probe(struct virtio_device *vdev)

@@ -228,6 +228,7 @@ struct vst_traffic {
  * @arriving: the message that is arriving, of a seqpacket flow
  * @rx_busy: a reader copies from @rx without @lock
  * @rx_missed: read_skb() was turned away by @rx_busy
+ * @skb_busy: read_skb() takes what is in @rx: readers wait until it has
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
  * @open: payload may arrive
  * @closing: close() was called; payload is discarded
@@ -283,6 +284,7 @@ struct vst_flow {
 	struct vsp_record arriving;
 	bool rx_busy;
 	bool rx_missed;
+	bool skb_busy;
 	bool open;
 	bool closing;
 	bool over;

@@ -75,6 +75,8 @@ hostname guest
 failed() { echo "sluice-init: failed: $*" >/dev/kmsg; }
 load() { for module; do modprobe "$module" || failed "modprobe $module"; done; }
 
+# Not with the shell's own modprobe, which knows no install lines; see MODPROBE_CONF.
+[ -z "$OURS" ] || /sbin/modprobe vst_common || failed "modprobe vst_common"
 load virtio_pci virtio_console $LOAD
 
 if [ -n "$SHARE_ROOT" ]; then
@@ -151,7 +153,8 @@ case $1 in
         echo 1 >tracing_on ;;
 esac
 """ % (TRACE_FILE, 4096)    # KiB for each processor: 50,000 records
-# The kernel forgets what a module has recorded when the module goes.
+# The kernel forgets what a module has recorded when the module goes. Busybox has commands of the same names, which its
+# shell prefers: who loads or removes vst_common says /sbin/modprobe, /sbin/rmmod.
 MODPROBE_CONF = """install vst_common /sbin/modprobe --ignore-install vst_common $CMDLINE_OPTS && vst-trace on
 remove vst_common vst-trace save; /sbin/modprobe -r --ignore-remove vst_common
 """
@@ -168,7 +171,7 @@ VSOCK_DRIVER = r"""#!/bin/sh
 tree=/lib/modules/$(uname -r)
 for module in vmw_vsock_virtio_transport vst_common vsock_diag vsock_loopback vmw_vsock_virtio_transport_common \
     vsock; do
-    [ ! -d /sys/module/$module ] || rmmod $module || exit 1
+    [ ! -d /sys/module/$module ] || /sbin/rmmod $module || exit 1
 done
 case $1 in
     none) ;;
@@ -566,6 +569,7 @@ class VM:
         cpio = Cpio()
         visible = [str(p) for p in (ROOT, cache_dir().resolve()) if str(p).startswith(("/tmp/", "/run/"))]
         cpio.file("etc/sluice.conf", f"NONCE={self.nonce}\nLOAD='{' '.join(self.load)}'\n"
+                  f"OURS={'1' if self.driver == 'ours' and STOCK_DRIVER in self.load else ''}\n"
                   f"SHARE_ROOT={'1' if self.share_root else ''}\nSHARE_VISIBLE='{' '.join(visible)}'\n"
                   f"SHELL_ON_CONSOLE={'1' if shell else ''}\n", executable=False)
         quoted = {k: "'" + str(v).replace("'", "'\\''") + "'" for k, v in self.env.items()}

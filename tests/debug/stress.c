@@ -13,6 +13,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <arpa/inet.h>
+#include <linux/bpf.h>
+#include <linux/errqueue.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/sockios.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
@@ -28,7 +33,9 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <net/if.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,6 +45,7 @@ enum {
 	PORT_SINK,
 	PORT_SOURCE,
 	PORT_ABRUPT,
+	PORT_MESSAGES,
 	PORT_NOBODY = 1999,
 	PORT_LISTEN = 2000, /* the first of ... */
 	NUM_LISTEN = 8,
@@ -168,10 +176,11 @@ static struct sockaddr_vm address(unsigned cid, unsigned port)
 	return (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
 }
 
-static int new_socket(int flags)
+/* @type: SOCK_STREAM or SOCK_SEQPACKET, with flags */
+static int new_socket(int type)
 {
 	struct timeval timeout = { .tv_sec = STALL_SECONDS };
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	int fd = socket(AF_VSOCK, type | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
@@ -188,12 +197,14 @@ static int dial_once(struct worker *w, unsigned port)
 {
 	struct sockaddr_vm to = address(VMADDR_CID_HOST, port);
 	struct timeval patience = { .tv_sec = 20 };
+	bool messages = port == PORT_MESSAGES;
 	uint64_t size = 1 << (8 + rnd(w, 12));
-	int fd = new_socket(0), error;
+	int fd = new_socket(messages ? SOCK_SEQPACKET : SOCK_STREAM), error;
 
 	if (fd < 0)
 		return -1;
-	if (!rnd(w, 3))
+	/* Messages must fit into the window. */
+	if (!rnd(w, 3) && !messages)
 		setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &size, sizeof(size));
 	setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
 	if (!connect(fd, (struct sockaddr *)&to, sizeof(to)))
@@ -327,6 +338,204 @@ out:
 	close(fd);
 }
 
+/* One message: it arrives as it is, or not at all. */
+static bool swap_message(struct worker *w, int fd, uint64_t offset, size_t n)
+{
+	bool peek = !rnd(w, 4);
+	ssize_t got;
+
+	fill(w->out, offset, n);
+	do {
+		got = send(fd, w->out, n, MSG_NOSIGNAL | (rnd(w, 4) ? 0 : MSG_EOR));
+	} while (got < 0 && excuse(errno, "message, send"));
+	if (got < 0)
+		return false;
+	if ((size_t)got != n)
+		complain("message, send: %zd bytes of %zu", got, n);
+	for (;;) {
+		got = recv(fd, w->in, peek ? n / 2 : n + 1, (peek ? MSG_PEEK : 0) | MSG_TRUNC);
+		if (got > 0 && (size_t)got != n)
+			complain("message, recv: %zd bytes of %zu", got, n);
+		if (got < 0 ? !excuse(errno, "message, recv") : !got || !peek)
+			break;
+		peek = peek && got < 0;
+	}
+	if (!got && calm)
+		complain("message, recv: end");
+	return (size_t)got == n && check(w->in, offset, n, "message");
+}
+
+static void messages(struct worker *w)
+{
+	int fd = dial(w, PORT_MESSAGES), rounds = 1 + (int)rnd(w, 20);
+	uint64_t offset = 0;
+
+	if (fd < 0)
+		return;
+	while (rounds-- && !atomic_load(&over)) {
+		size_t n = some_size(w) % 100000 + 1;
+
+		if (!swap_message(w, fd, offset, n))
+			break;
+		offset += n;
+		atomic_fetch_add(&bytes, n);
+		if (!rnd(w, 4))
+			ioctl(fd, SIOCOUTQ, &(int){ 0 });
+	}
+	if (rnd(w, 2))
+		send(fd, w->out, some_size(w), MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+}
+
+/* Wait until the kernel has given the pages of @sends sends back. False: the connection broke. */
+static bool pages_back(int fd, uint32_t sends)
+{
+	time_t until = now() + STALL_SECONDS;
+	uint32_t done = 0;
+
+	while (done < sends) {
+		char control[256];
+		struct msghdr mh = { .msg_control = control, .msg_controllen = sizeof(control) };
+		struct cmsghdr *c;
+
+		poll(&(struct pollfd){ .fd = fd }, 1, 100);
+		for (; recvmsg(fd, &mh, MSG_ERRQUEUE) >= 0; mh.msg_controllen = sizeof(control)) {
+			for (c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
+				const struct sock_extended_err *e = (const void *)CMSG_DATA(c);
+
+				done += e->ee_data - e->ee_info + 1;
+			}
+		}
+		if (done < sends && now() > until) {
+			complain("zerocopy: the pages of %u sends of %u are not given back", sends - done, sends);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The user's pages lie on the ring; sometimes the socket is closed while they do. */
+static void zerocopy(struct worker *w)
+{
+	int fd = dial(w, PORT_ECHO), one = 1;
+	uint32_t sends = 0;
+	uint64_t offset = 0;
+
+	if (fd < 0)
+		return;
+	if (setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)))
+		goto out;
+	for (int rounds = 1 + (int)rnd(w, 10); rounds-- && !atomic_load(&over);) {
+		size_t n = some_size(w) % 60000 + 1, skew = rnd(w, 4096), done = 0;
+
+		fill(w->out + skew, offset, n);
+		while (done < n) {
+			ssize_t sent = send(fd, w->out + skew + done, n - done, MSG_NOSIGNAL | MSG_ZEROCOPY);
+
+			if (sent < 0 && (errno == ENOBUFS || excuse(errno, "zerocopy, send")))
+				continue;
+			if (sent <= 0)
+				goto out;
+			done += (size_t)sent;
+			sends++;
+		}
+		if (!rnd(w, 10) || !take(w, fd, offset, n, "zerocopy, recv") || !pages_back(fd, sends))
+			goto out;
+		sends = 0;
+		offset += n;
+		atomic_fetch_add(&bytes, n);
+	}
+out:
+	close(fd);
+}
+
+static int bpf(int command, union bpf_attr *attr)
+{
+	return (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+/* A map with @fd in it, and with a program that lets everything pass. -1: not here, or no memory. */
+static int put_into_sockmap(int fd)
+{
+	static const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = SK_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr load = { .prog_type = BPF_PROG_TYPE_SK_SKB,
+				.expected_attach_type = BPF_SK_SKB_VERDICT,
+				.insns = (uintptr_t)pass,
+				.insn_cnt = sizeof(pass) / sizeof(pass[0]),
+				.license = (uintptr_t) "Dual BSD/GPL" };
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
+	union bpf_attr attach = { .attach_type = BPF_SK_SKB_VERDICT }, update = { 0 };
+	int prog_fd = bpf(BPF_PROG_LOAD, &load), map_fd = bpf(BPF_MAP_CREATE, &map), key = 0;
+
+	attach.target_fd = (uint32_t)map_fd;
+	attach.attach_bpf_fd = (uint32_t)prog_fd;
+	update.map_fd = (uint32_t)map_fd;
+	update.key = (uintptr_t)&key;
+	update.value = (uintptr_t)&fd;
+	if (map_fd >= 0 && (prog_fd < 0 || bpf(BPF_PROG_ATTACH, &attach) || bpf(BPF_MAP_UPDATE_ELEM, &update))) {
+		close(map_fd);
+		map_fd = -1;
+	}
+	if (prog_fd >= 0)
+		close(prog_fd);
+	return map_fd;
+}
+
+/* What arrives goes through a BPF program; the socket leaves the map in the middle, or with its end. */
+static void sockmap(struct worker *w)
+{
+	int fd = dial(w, PORT_ECHO), rounds = 1 + (int)rnd(w, 20), map_fd = -1;
+	uint64_t offset = 0;
+
+	if (fd < 0)
+		return;
+	map_fd = put_into_sockmap(fd);
+	while (map_fd >= 0 && rounds-- && !atomic_load(&over)) {
+		size_t n = some_size(w) % 60000 + 1;
+
+		if (!give(w, fd, offset, n, "sockmap, send"))
+			break;
+		if (!take(w, fd, offset, n, "sockmap, recv"))
+			break;
+		offset += n;
+	}
+	if (map_fd >= 0 && rnd(w, 2)) {
+		close(map_fd);
+		map_fd = -1;
+	}
+	close(fd);
+	if (map_fd >= 0)
+		close(map_fd);
+}
+
+/* Look on for a moment. */
+static void tap(struct worker *w)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_ALL));
+	struct sockaddr_ll at = { .sll_family = AF_PACKET,
+				  .sll_protocol = htons(ETH_P_ALL),
+				  .sll_ifindex = (int)if_nametoindex("mon0") };
+
+	if (fd < 0)
+		return;
+	if (at.sll_ifindex && !bind(fd, (struct sockaddr *)&at, sizeof(at))) {
+		for (uint32_t n = rnd(w, 50); n--;)
+			recv(fd, w->in, MAX_SIZE, 0);
+	}
+	close(fd);
+	if (at.sll_ifindex && !rnd(w, 4)) {
+		struct ifreq ifr = { .ifr_name = "mon0" };
+		int control = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		ifr.ifr_flags = rnd(w, 2) ? IFF_UP : 0;
+		ioctl(control, SIOCSIFFLAGS, &ifr);
+		close(control);
+	}
+}
+
 /* Close with data unread, or on its way, or with a reader's and a writer's timer running. */
 static void close_unread(struct worker *w)
 {
@@ -404,7 +613,7 @@ static void hasty(struct worker *w)
 {
 	static const unsigned cids[] = { VMADDR_CID_HOST, VMADDR_CID_LOCAL, VMADDR_CID_HOST, 77 };
 	struct timeval patience = { .tv_usec = 1 + (int)rnd(w, 20000) };
-	int rounds = 1 + (int)rnd(w, 4), fd = new_socket(rnd(w, 2) ? SOCK_NONBLOCK : 0);
+	int rounds = 1 + (int)rnd(w, 4), fd = new_socket(SOCK_STREAM | (rnd(w, 2) ? SOCK_NONBLOCK : 0));
 	bool sent = false;
 
 	if (fd < 0)
@@ -557,7 +766,7 @@ out:
 static void hear(struct worker *w)
 {
 	struct sockaddr_vm at = address(VMADDR_CID_ANY, PORT_LISTEN + rnd(w, NUM_LISTEN));
-	int fd = new_socket(SOCK_NONBLOCK), rounds = (int)rnd(w, 8), epoll = epoll_create1(EPOLL_CLOEXEC);
+	int fd = new_socket(SOCK_STREAM | SOCK_NONBLOCK), rounds = (int)rnd(w, 8), epoll = epoll_create1(EPOLL_CLOEXEC);
 	struct epoll_event event = { .events = EPOLLIN };
 
 	if (fd < 0 || epoll < 0)
@@ -636,6 +845,10 @@ static const struct scenario {
 	{ "pull_rug", pull_rug, 4 },
 	{ "hear", hear, 6 },
 	{ "kill_child", kill_child, 1 },
+	{ "messages", messages, 5 },
+	{ "zerocopy", zerocopy, 4 },
+	{ "sockmap", sockmap, 2 },
+	{ "tap", tap, 2 },
 };
 
 enum { NUM_SCENARIOS = sizeof(scenarios) / sizeof(scenarios[0]) };

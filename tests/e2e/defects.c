@@ -2,9 +2,9 @@
 /*
  * defects.c - what vhost-device-vsock 0.3.0 gets wrong, each by itself
  *
- * Most of it is tested elsewhere, too, and closer. Here each defect stands alone and nothing else is asked of the daemon,
- * not even that it ends cleanly: so the same test fails there for no other reason. tests/e2e/rival runs them beside each
- * other.
+ * Most of it is tested elsewhere, too, and closer. Here each defect stands alone and nothing else is asked of the
+ * daemon, not even that it ends cleanly: so the same test fails there for no other reason. tests/e2e/rival runs them
+ * beside each other.
  */
 #include "fixture.h"
 #include "tests.h"

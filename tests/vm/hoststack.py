@@ -66,7 +66,7 @@ def checked(name):
 def replay(vm):
     """Each step that a connection took in this guest is the one that the rules make of the step before."""
     name = f"{vm.name}: the trace, replayed, has no difference and no gap"
-    vm.run("vst-trace save")
+    vm.run("vst-trace save", 300)
     if vm.run(f"[ -e {TRACE_FILE} ]")[0]:
         if vm.run("[ -d /sys/kernel/tracing/events/vst ]")[0] == 0:
             check(False, name, "nothing was recorded")
@@ -74,7 +74,7 @@ def replay(vm):
             print(f"skip - {name} # the kernel has no trace events", flush=True)
         return
     trace = LOGS / f"{vm.name}.trace"
-    trace.write_bytes(gzip.decompress(base64.b64decode(vm.check(f"gzip -c {TRACE_FILE} | base64", 120))))
+    trace.write_bytes(gzip.decompress(base64.b64decode(vm.check(f"gzip -c {TRACE_FILE} | base64", 300))))
     done = subprocess.run([BUILD / "tests/vm/replay-trace", trace], capture_output=True, text=True, check=False)
     check(done.returncode == 0, name, f"{trace}:\n{done.stdout}{done.stderr}")
     note(f"{vm.name}: {done.stdout.strip()}")

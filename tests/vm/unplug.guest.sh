@@ -120,7 +120,8 @@ kill_all() {
 reload() { # MS
     rmmod_works "$1"
     until_ok 2000 counts_are 0 || wrong "flows, packets, pieces, links left: $(counts)"
-    rmmod vst_common || wrong "vst_common stays"
+    /sbin/rmmod vst_common || wrong "vst_common stays"
+    /sbin/modprobe vst_common || wrong "modprobe"    # not the shell's own: this one begins to record
     modprobe vmw_vsock_virtio_transport || wrong "modprobe"
     until_ok 5000 [ -n "$(device)" ] || wrong "no device after modprobe"
     serve

@@ -463,39 +463,61 @@ static int bpf(int command, union bpf_attr *attr)
 	return (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
 }
 
-/* A program for each packet of a socket in a sockmap: the socket's own reader may have it. */
-static int load_pass(void)
+/* A program for what arrives at a socket in a sockmap: its own reader may have it, or the socket at key 1. */
+static int load_verdict(int map_fd, bool redirect)
 {
 	static const struct bpf_insn pass[] = {
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = SK_PASS },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
+	const int pseudo = BPF_PSEUDO_MAP_FD;
+	const struct bpf_insn hand_over[] = {
+		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_2, .src_reg = pseudo, .imm = map_fd },
+		{ .code = 0 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = 1 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_4, .imm = BPF_F_INGRESS },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_sk_redirect_map },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_SK_SKB,
 		.expected_attach_type = BPF_SK_SKB_VERDICT,
-		.insns = (uintptr_t)pass,
-		.insn_cnt = sizeof(pass) / sizeof(pass[0]),
+		.insns = (uintptr_t)(redirect ? hand_over : pass),
+		.insn_cnt = redirect ? sizeof(hand_over) / sizeof(hand_over[0]) : sizeof(pass) / sizeof(pass[0]),
 		.license = (uintptr_t) "Dual BSD/GPL",
 	};
 
 	return bpf(BPF_PROG_LOAD, &attr);
 }
 
-/* From now on what arrives goes through a BPF program. The map lives as long as this process. */
-static void do_sockmap(struct slot *s, char **w)
+static int map_socket(int map_fd, int key, int fd)
 {
-	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
-	union bpf_attr attach = { .attach_type = BPF_SK_SKB_VERDICT }, update = { 0 };
-	int map_fd = bpf(BPF_MAP_CREATE, &map), prog_fd = load_pass(), key = 0;
+	union bpf_attr update = { 0 };
 
-	(void)w;
-	attach.target_fd = (uint32_t)map_fd;
-	attach.attach_bpf_fd = (uint32_t)prog_fd;
 	update.map_fd = (uint32_t)map_fd;
 	update.key = (uintptr_t)&key;
-	update.value = (uintptr_t)&s->fd;
-	if (map_fd < 0 || prog_fd < 0 || bpf(BPF_PROG_ATTACH, &attach) || bpf(BPF_MAP_UPDATE_ELEM, &update))
+	update.value = (uintptr_t)&fd;
+	return bpf(BPF_MAP_UPDATE_ELEM, &update);
+}
+
+/* From now on what arrives goes through a BPF program, and by it to another slot. The map lives as this process. */
+static void do_sockmap(struct slot *s, char **w)
+{
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 2 };
+	union bpf_attr attach = { .attach_type = BPF_SK_SKB_VERDICT };
+	struct slot *to = w[0] ? &slots[number(w, 0, 0) % SLOTS] : NULL;
+	int map_fd = bpf(BPF_MAP_CREATE, &map), prog_fd = load_verdict(map_fd, to), pair[2];
+
+	attach.target_fd = (uint32_t)map_fd;
+	attach.attach_bpf_fd = (uint32_t)prog_fd;
+	if (map_fd < 0 || prog_fd < 0 || bpf(BPF_PROG_ATTACH, &attach))
 		say_error();
+	else if (to && (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) || map_socket(map_fd, 1, pair[0])))
+		say_error();
+	else if (map_socket(map_fd, 0, s->fd))
+		say_error();
+	else if (to)
+		*to = (struct slot){ .fd = pair[0] };
 	if (prog_fd >= 0)
 		close(prog_fd);
 }
@@ -745,7 +767,7 @@ static const struct {
 	{ "size", do_size },	       /* SLOT [buffer|min|max [BYTES]]: SO_VM_SOCKETS_BUFFER_*; what it is then */
 	{ "patience",
 	  do_patience },	   /* SLOT MS: SO_VM_SOCKETS_CONNECT_TIMEOUT of every socket that is made from now on */
-	{ "sockmap", do_sockmap }, /* SLOT: what arrives passes through a BPF program */
+	{ "sockmap", do_sockmap }, /* SLOT [TO-SLOT]: what arrives passes through a BPF program */
 	{ "lowat", do_lowat },	   /* SLOT BYTES: SO_RCVLOWAT */
 	{ "zput", do_zput },	   /* SLOT BYTES [off=BYTES] [bad=BYTES]: once, by MSG_ZEROCOPY */
 	{ "zdone", do_zdone },	   /* SLOT [MS]: the next notification: first, last, copied */

@@ -3,8 +3,9 @@
  * vstat - look into a vsockd, or into our kernel modules: guests, connections, what was refused and why
  *
  * main.c: the command line and the control socket. The kernel is asked in kernel.c; what came is made readable in
- * show.c.
+ * show.c; packets are in capture.c.
  */
+#include "capture.h"
 #include "kernel.h"
 #include "show.h"
 
@@ -27,6 +28,7 @@ static const char usage[] =
 	"Usage: vstat --control PATH [--json | --prometheus] [guests | connections]\n"
 	"       vstat --control PATH reset CID HOST_CID HOST_PORT GUEST_PORT\n"
 	"       vstat --control PATH reload\n"
+	"       vstat --control PATH capture CID [BYTES] >FILE\n"
 	"       vstat --kernel [--json | --prometheus] [connections]\n"
 	"Look into a vsockd that was started with the same --control, or into Sluice's modules of this kernel.\n"
 	"\n"
@@ -36,7 +38,8 @@ static const char usage[] =
 	"  -p, --prometheus     write Prometheus' text format\n"
 	"  -h, --help           this text\n"
 	"\n"
-	"Without a word: guests; of the kernel, connections.\n";
+	"Without a word: guests; of the kernel, connections. A capture has so many bytes of each\n"
+	"payload (all), until the end; wireshark -k -i - reads it.\n";
 
 static int complain(const char *what, const char *why)
 {
@@ -139,6 +142,29 @@ static int ask(const char *path, const char *line, enum show_as as)
 	return status;
 }
 
+/* Packets to the standard output, until the daemon ends or somebody ends us. */
+static int look_on(const char *path, char **words, int n)
+{
+	char line[64];
+	const char *wrong;
+	int fd;
+
+	if (n < 1 || n > 2 || isatty(STDOUT_FILENO)) {
+		fputs(n < 1 || n > 2 ? "vstat: capture needs a CID, and at most a number of bytes\n" :
+				       "vstat: capture writes no text; send it to a file or to wireshark -k -i -\n",
+		      stderr);
+		return EXIT_USAGE;
+	}
+	if (snprintf(line, sizeof(line), "capture %s %s\n", words[0], n == 2 ? words[1] : "65536") >= (int)sizeof(line))
+		return complain(words[0], "too long");
+	fd = dial(path);
+	if (fd < 0 || send(fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line))
+		return complain(path, strerror(errno));
+	wrong = capture(fd);
+	close(fd);
+	return wrong ? complain("capture", wrong) : EXIT_SUCCESS;
+}
+
 static int ask_kernel(enum show_as as)
 {
 	char *text = NULL;
@@ -205,5 +231,7 @@ int main(int argc, char **argv)
 		      stderr);
 		return EXIT_USAGE;
 	}
+	if (optind < argc && !strcmp(argv[optind], "capture"))
+		return look_on(path, argv + optind + 1, argc - optind - 1);
 	return ask(path, line, as);
 }

@@ -87,6 +87,27 @@ static void reset(struct vsd_fleet *f, const char *args, FILE *out)
 		fputs("error no such connection\n", out);
 }
 
+/* True: the client's socket belongs to the capture now. */
+static bool capture(struct vsd_fleet *f, const char *args, int fd, FILE *out)
+{
+	u32 cid, payload;
+	u32 *const all[] = { &cid, &payload };
+	int err;
+
+	if (!read_numbers(args, all, ARRAY_SIZE(all))) {
+		fputs("error give CID BYTES\n", out);
+		return false;
+	}
+	err = vsd_fleet_capture(f, cid, payload, fd);
+	if (err == -ENOENT)
+		fputs("error no such guest\n", out);
+	else if (err == -EBUSY)
+		fputs("error somebody captures already\n", out);
+	else if (err)
+		fprintf(out, "error %s\n", strerror(-err));
+	return !err;
+}
+
 static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control_ops *ops, FILE *out)
 {
 	if (!strcmp(line, "guests") || !strcmp(line, "connections")) {
@@ -97,7 +118,7 @@ static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control
 	} else if (!strcmp(line, "reload")) {
 		fputs(ops->reload(ops->arg) ? "ok\n" : "error the log says what is wrong; all stays as it is\n", out);
 	} else {
-		fputs("error say guests, connections, reset or reload\n", out);
+		fputs("error say guests, connections, reset, reload or capture\n", out);
 	}
 }
 
@@ -106,6 +127,7 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	const struct timeval patience = { .tv_sec = VSD_CONTROL_PATIENCE_MS / 1000 };
 	char line[VSD_CONTROL_LINE_MAX], *text = NULL;
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	bool kept = false;
 	size_t len = 0;
 	FILE *out;
 
@@ -115,10 +137,14 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	out = read_line(fd, line) ? open_memstream(&text, &len) : NULL;
 	if (out) {
-		obey(line, f, ops, out);
-		if (!fclose(out))
+		if (!strncmp(line, "capture ", 8))
+			kept = capture(f, line + 8, fd, out);
+		else
+			obey(line, f, ops, out);
+		if (!fclose(out) && !kept)
 			answer(fd, text, len);
 	}
 	free(text);
-	close(fd);
+	if (!kept)
+		close(fd);
 }

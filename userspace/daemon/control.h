@@ -8,6 +8,8 @@
  *   connections                          of all guests
  *   reset CID HOST_CID HOST_PORT GUEST_PORT    end a connection (all of them, where it is one of several types)
  *   reload                               what SIGHUP does
+ *   capture CID BYTES                    the guest's packets, with so much of their payload, until the client leaves:
+ *                                        no lines, but a file in pcap's format (tap.h)
  *
  * tools/vstat makes tables, JSON and Prometheus' text of it.
  */

@@ -244,6 +244,34 @@ bool vsd_fleet_reset(struct vsd_fleet *f, const struct vsd_reset *what)
 	return r.found;
 }
 
+/* A guest of which somebody wants to see the packets. */
+struct capture {
+	struct vsd_guest *guest;
+	u32 payload;
+	int fd;
+	int err;
+};
+
+static void capture(struct vsd_loop *l, void *arg)
+{
+	struct capture *c = arg;
+
+	(void)l;
+	c->err = vsd_tap_begin(c->guest, c->fd, c->payload);
+}
+
+int vsd_fleet_capture(struct vsd_fleet *f, u32 guest_cid, u32 payload, int fd)
+{
+	struct capture c = { .payload = payload, .fd = fd, .err = -ENOENT };
+
+	for (u32 i = 0; i < f->n; i++) {
+		c.guest = f->guests[i];
+		if (c.guest->opts->guest_cid == guest_cid)
+			vsd_loop_call(c.guest->loop, capture, &c);
+	}
+	return c.err;
+}
+
 /* A guest that its thread is asked to report about. */
 struct report {
 	struct vsd_guest *guest;

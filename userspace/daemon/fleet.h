@@ -47,6 +47,9 @@ struct vsd_reset {
 /* False: there is none. */
 bool vsd_fleet_reset(struct vsd_fleet *f, const struct vsd_reset *what);
 
+/* Show @fd, which is kept, the packets of a guest. 0, -ENOENT: no such guest; else as vsd_tap_begin(). */
+int vsd_fleet_capture(struct vsd_fleet *f, u32 guest_cid, u32 payload, int fd);
+
 /* Write all counters to the log. */
 void vsd_fleet_report(struct vsd_fleet *f, enum vsd_level level);
 

@@ -158,6 +158,7 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	memset(g, 0, sizeof(*g));
 	g->opts = opts;
 	g->loop = loop;
+	g->tap.fd = -1;
 	snprintf(g->name, sizeof(g->name), "guest %u", opts->guest_cid);
 	for (u32 i = 0; i < VU_RINGS_MAX; i++)
 		g->polled_kick[i] = -1;
@@ -263,6 +264,7 @@ static void end_session(struct vsd_guest *g, const char *why)
 		vsd_log(VSD_INFO, g->name, "front-end disconnected");
 	vu_dev_end(&g->dev);
 	g->mux.filter.types = vsp_types_for(0);
+	g->tap.again = 0;
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);
 	drain_news(g);
@@ -283,6 +285,7 @@ static void serve_front_end(struct vsd_guest *g)
 		sync_kicks(g);
 		if (news.facts & VU_DEV_RESTARTED) {
 			vsd_log(VSD_DEBUG, g->name, "driver started anew");
+			g->tap.again = 0;
 			vsock_mux_gone(&g->mux);
 			drain_news(g);
 		}
@@ -333,6 +336,11 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 	case VSD_SOURCE_HOST_LISTENER:
 	case VSD_SOURCE_HOST_SEQPACKET:
 		vsd_host_accept(g, w->source - VSD_SOURCE_HOST_LISTENER);
+		break;
+	case VSD_SOURCE_TAP:
+		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+			vsd_tap_end(g);
+		vsd_tap_flush(g);
 		break;
 	case VSD_SOURCE_CONN:
 		vsd_conn_event((struct vsd_conn *)w, events);
@@ -389,6 +397,7 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		more = false;
 	}
 	bury(g);
+	vsd_tap_flush(g);
 	return more;
 }
 
@@ -427,6 +436,7 @@ void vsd_guest_stop(struct vsd_guest *g)
 	while (*link != g)
 		link = &(*link)->next;
 	*link = g->next;
+	vsd_tap_end(g);
 	vu_dev_end(&g->dev);
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);

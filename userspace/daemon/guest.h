@@ -13,6 +13,7 @@
  *   host.c         host clients and host listeners: the hybrid protocol
  *   record.c       messages from the guest
  *   print.c        what is to be known of it
+ *   tap.c          packets for somebody who looks on
  *   from_guest.c   the data path from the guest
  *   to_guest.c     the data path to the guest
  */
@@ -21,6 +22,7 @@
 
 #include "daemon/config.h"
 #include "daemon/loop.h"
+#include "daemon/tap.h"
 #include "engine/mux.h"
 #include "engine/tail.h"
 #include "kernel/proto/frame.h"
@@ -169,6 +171,7 @@ struct vsd_counters {
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
+ * @tap: a capture
  */
 struct vsd_guest {
 	const struct vsd_guest_opts *opts;
@@ -201,6 +204,7 @@ struct vsd_guest {
 	bool starved;
 	bool host_paused;
 	u64 host_again;
+	struct vsd_tap tap;
 };
 
 /* guest.c */

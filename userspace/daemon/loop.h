@@ -31,6 +31,7 @@ enum vsd_source {
 	VSD_SOURCE_HOST_LISTENER, /* + enum vsd_host_kind */
 	VSD_SOURCE_HOST_SEQPACKET,
 	VSD_SOURCE_CONN,
+	VSD_SOURCE_TAP,
 	NUM_VSD_SOURCES,
 };
 

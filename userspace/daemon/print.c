@@ -27,10 +27,10 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 		"guest cid=%u up=%d connections=%u from_siblings=%u sessions=%" PRIu64 " opened=%" PRIu64
 		" refused=%" PRIu64 " denied=%" PRIu64 " packets_from_guest=%" PRIu64 " bytes_from_guest=%" PRIu64
 		" packets_to_guest=%" PRIu64 " bytes_to_guest=%" PRIu64 " messages_too_big=%" PRIu64
-		" replies_owed=%u no_buffers=%d held=%d\n",
+		" replies_owed=%u no_buffers=%d held=%d capturing=%d packets_not_captured=%" PRIu64 "\n",
 		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, n->sessions, n->opened, n->refused, n->denied,
 		n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest, n->bytes_to_guest, n->messages_too_big,
-		g->mux.budget.used, g->starved, g->held != NULL);
+		g->mux.budget.used, g->starved, g->held != NULL, g->tap.fd >= 0, g->tap.left_out);
 	print_ring(g, VU_RING_RX, "rx", out);
 	print_ring(g, VU_RING_TX, "tx", out);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {

@@ -33,8 +33,8 @@ struct turn {
 	bool drained; /* the socket is empty for now */
 };
 
-/* Write the first bytes of a chain. */
-static void put_header(const struct iovec *iov, u32 niov, struct vsp_hdr hdr)
+/* Write the first bytes of a chain, whose payload is there. */
+static void put_header(struct vsd_guest *g, const struct iovec *iov, u32 niov, struct vsp_hdr hdr)
 {
 	struct vsp_wire wire = vsp_encode(hdr);
 	const u8 *from = (const u8 *)&wire;
@@ -47,6 +47,7 @@ static void put_header(const struct iovec *iov, u32 niov, struct vsp_hdr hdr)
 		from += n;
 		left -= n;
 	}
+	vsd_tap_packet(g, &wire, iov, niov, VSP_HDR_LEN, hdr.len);
 }
 
 /* Take a buffer; false where there is none. Ones too small for a header and a byte go back at once, if they may. */
@@ -179,7 +180,7 @@ static u32 finish(struct vsd_guest *g, struct turn *t, struct vsd_conn *s, u32 b
 		u32 len = bytes < b->room ? bytes : b->room;
 		u32 flags = frag ? vsp_frag_next(frag, len ? len : 1).flags : 0;
 
-		put_header(&g->loop->to.iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
+		put_header(g, &g->loop->to.iov[b->first], b->niov, vsock_mux_data(&g->mux, &s->c, len, flags));
 		vu_ring_use(r, b->head, VSP_HDR_LEN + len);
 		bytes -= len;
 	}
@@ -341,7 +342,7 @@ static bool send_control(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
 
 	if (!take_buffer(g, &t))
 		return false;
-	put_header(&g->loop->to.iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
+	put_header(g, &g->loop->to.iov[b->first], b->niov, vsock_mux_control(&g->mux, turn));
 	vu_ring_use(r, b->head, VSP_HDR_LEN);
 	g->counters.packets_to_guest++;
 	*used += 1;
