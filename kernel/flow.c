@@ -83,8 +83,10 @@ struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
 
 	if (!flow)
 		return NULL;
-	flow->bell = alloc_skb(0, GFP_KERNEL);
-	if (!flow->bell) {
+	/* A datagram socket needs no bell: nothing that arrives changes its state. */
+	if (sk_vsock(vsk)->sk_type != SOCK_DGRAM)
+		flow->bell = alloc_skb(0, GFP_KERNEL);
+	if (!flow->bell && sk_vsock(vsk)->sk_type != SOCK_DGRAM) {
 		kfree(flow);
 		return NULL;
 	}
@@ -126,6 +128,8 @@ void vst_flow_put(struct vst_flow *flow)
 	kfree_skb(flow->bell);
 	if (flow->link)
 		vst_link_put(flow->link);
+	if (flow->key.type == VSP_TYPE_DGRAM)
+		module_put(flow->side->ops.module);
 	atomic_dec(&vst_live_flows);
 	call_rcu(&flow->rcu, flow_free_rcu);
 }

@@ -22,6 +22,14 @@ static const char *const stat_names[] = {
 	[VST_STAT_ORPHANS_RESET] = "orphans_reset",
 	[VST_STAT_RX_DROPPED] = "rx_dropped",
 	[VST_STAT_TX_DROPPED] = "tx_dropped",
+	[VST_STAT_DGRAM_RX] = "dgram_rx",
+	[VST_STAT_DGRAM_RX_FULL] = "dgram_rx_full",
+	[VST_STAT_DGRAM_RX_UNBOUND] = "dgram_rx_unbound",
+	[VST_STAT_DGRAM_RX_CUT] = "dgram_rx_cut",
+	[VST_STAT_DGRAM_RX_NO_MEMORY] = "dgram_rx_no_memory",
+	[VST_STAT_DGRAM_REFUSED] = "dgram_refused",
+	[VST_STAT_DGRAM_TX] = "dgram_tx",
+	[VST_STAT_DGRAM_TX_DROPPED] = "dgram_tx_dropped",
 };
 static_assert(ARRAY_SIZE(stat_names) == NUM_VST_STATS);
 
@@ -52,6 +60,7 @@ void vst_link_init(struct vst_link *link, struct vst_side *side, const struct vs
 	INIT_LIST_HEAD(&link->inboxes);
 	vsp_sched_init(&link->sched);
 	link->budget.limit = VSP_REPLIES_DEFAULT;
+	vst_dgram_link_init(link);
 	atomic_inc(&vst_live_links);
 	vst_report_add(link);
 }
@@ -168,6 +177,7 @@ void vst_link_set_cid(struct vst_link *link, u32 cid)
 		}
 	}
 	spin_unlock_bh(&vsock_table_lock);
+	vst_dgram_set_cid(old, cid);
 }
 
 void vst_link_reject(struct vst_link *link, enum vsp_reject why)

@@ -58,6 +58,11 @@ EXPORT_SYMBOL_GPL(vst_pkts_free);
 EXPORT_SYMBOL_GPL(vst_rx_ready);
 EXPORT_SYMBOL_GPL(vst_rx);
 EXPORT_SYMBOL_GPL(vst_stat_name);
+EXPORT_SYMBOL_GPL(vst_dgram_add_side);
+EXPORT_SYMBOL_GPL(vst_dgram_remove_side);
+EXPORT_SYMBOL_GPL(vst_dgram_types);
+EXPORT_SYMBOL_GPL(vst_dgram_discover);
+EXPORT_SYMBOL_GPL(vst_dgram_link_stop);
 EXPORT_SYMBOL_GPL(vsp_reject_name);
 EXPORT_SYMBOL_GPL(vsp_types_for);
 EXPORT_SYMBOL_GPL(vsp_chain_begin);
@@ -65,12 +70,17 @@ EXPORT_SYMBOL_GPL(vsp_chain_step);
 
 static int __init vst_common_init(void)
 {
-	return vst_report_init();
+	int err = vst_report_init();
+
+	if (!err)
+		vst_dgram_register();
+	return err;
 }
 
 /* Flows and links are freed after a grace period, by code of this module. */
 static void __exit vst_common_exit(void)
 {
+	vst_dgram_unregister();
 	vst_report_exit();
 	rcu_barrier();
 }

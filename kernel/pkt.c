@@ -45,6 +45,7 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp)
 	if (!pkt)
 		return NULL;
 	pkt->zc = NULL;
+	pkt->sk = NULL;
 	pkt->cap = small ? cap : 0;
 	pkt->page = NULL;
 	if (!small) {
@@ -121,6 +122,8 @@ void vst_pkt_free(struct vst_pkt *pkt)
 		free_zc(pkt->zc);
 	if (pkt->page)
 		__free_pages(pkt->page, pkt->order);
+	if (pkt->sk)
+		vst_dgram_uncharge(pkt->sk, pkt->len);
 	unstuff(pkt->flow);
 	vst_flow_put(pkt->flow);
 	atomic_dec(&vst_live_pkts);

@@ -6,6 +6,8 @@
  * here, under the flow's lock; what changes a socket's state is left as a bit for the socket (vst_ring_bell()). A
  * process that is stuck with its socket's lock held therefore delays nobody else.
  */
+#include <linux/skmsg.h>
+
 #include "vst.h"
 #include "trace.h"
 
@@ -13,6 +15,7 @@
 struct rx_result {
 	bool no_flow; /* the flow is over: the packet is for nobody, or for a new connection */
 	bool wake_reader;
+	bool feed; /* and it is a sockmap */
 	bool wake_writer;
 	bool send_credit;
 	bool unheld; /* payload that waited may go */
@@ -253,6 +256,22 @@ static void fail_delivery(struct vst_flow *flow, enum vsp_reject why, struct rx_
 }
 
 /*
+ * Does a sockmap's program wait for what arrives at this socket? A reader must not see it first: it would wait here for
+ * what the sockmap then has.
+ */
+static bool feeds_sockmap(const struct sock *sk)
+{
+	const struct sk_psock *psock;
+	bool feeds;
+
+	rcu_read_lock();
+	psock = sk_psock(sk);
+	feeds = psock && psock->saved_data_ready;
+	rcu_read_unlock();
+	return feeds;
+}
+
+/*
  * Append admitted payload. Called with the flow's lock held and returns with it held, but drops it to get memory; this
  * worker is the only one that appends. In the meantime the socket may have closed.
  */
@@ -275,12 +294,27 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 		list_splice_tail_init(&segs, &flow->rx);
 		flow->readable += payload->len - done;
 		res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+		res->feed = res->wake_reader && flow->key.type == VSP_TYPE_STREAM && feeds_sockmap(flow->sk);
+		flow->for_skb = res->feed;
 	}
 	if (!list_empty(&segs)) {
 		spin_unlock(&flow->lock);
 		free_segs(&segs);
 		spin_lock(&flow->lock);
 	}
+}
+
+/* The sockmap had its turn. What it has left, for want of memory, is for the reader. */
+static void end_feeding(struct vst_flow *flow, struct sock *sk)
+{
+	bool left;
+
+	spin_lock(&flow->lock);
+	flow->for_skb = false;
+	left = flow->readable;
+	spin_unlock(&flow->lock);
+	if (left)
+		sk->sk_data_ready(sk);
 }
 
 /* A packet of a seqpacket flow was delivered: does it end a message? The flow's lock is held; room was reserved. */
@@ -329,6 +363,8 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 		vst_ring_bell(flow, sk);
 	if (res->wake_reader)
 		sk->sk_data_ready(sk);
+	if (res->feed)
+		end_feeding(flow, sk);
 	if (res->wake_writer)
 		sk->sk_write_space(sk);
 	sock_put(sk);
@@ -420,6 +456,8 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 	vst_count(link, VST_STAT_RX_BYTES, have > VSP_HDR_LEN ? have - VSP_HDR_LEN : 0);
 	if (have >= VSP_HDR_LEN)
 		vst_tap(wire, payload->data, payload->data ? min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)) : 0);
+	if (vst_dgram_rx(link, &d, payload))
+		return;
 	if (d.why == VSP_OK || harms_flow(d.why))
 		flow = vst_flow_find(link->side, &key);
 	if (flow) {

@@ -30,7 +30,7 @@ static u32 readable(struct vst_flow *flow)
 	u32 n;
 
 	spin_lock(&flow->lock);
-	n = flow->skb_busy ? 0 : flow->readable;
+	n = flow->skb_busy || flow->for_skb ? 0 : flow->readable;
 	spin_unlock(&flow->lock);
 	return n;
 }
@@ -541,8 +541,8 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 	u32 avail;
 
 	spin_lock(&flow->lock);
-	flow->rx_busy = !flow->skb_busy;
-	avail = flow->skb_busy ? 0 : flow->readable;
+	flow->rx_busy = !flow->skb_busy && !flow->for_skb;
+	avail = flow->rx_busy ? flow->readable : 0;
 	spin_unlock(&flow->lock);
 	len = min_t(size_t, len, avail);
 	done = len ? copy_segs(flow, msg, len, peek) : 0;

@@ -151,6 +151,29 @@ TRACE_EVENT(vst_reject,
 	TP_printk("cid=%u why=%s(%u)", __entry->local_cid, vsp_reject_name(__entry->why), __entry->why)
 );
 
+TRACE_EVENT(vst_dgram_drop,
+	TP_PROTO(const struct vst_link *link, const struct vsp_hdr *hdr, u32 len, u32 why),
+	TP_ARGS(link, hdr, len, why),
+	TP_STRUCT__entry(
+		__field(u32, src_cid)
+		__field(u32, src_port)
+		__field(u32, dst_cid)
+		__field(u32, dst_port)
+		__field(u32, len)
+		__field(u32, why)
+	),
+	TP_fast_assign(
+		__entry->src_cid = hdr->src.cid;
+		__entry->src_port = hdr->src.port;
+		__entry->dst_cid = hdr->dst.cid;
+		__entry->dst_port = hdr->dst.port;
+		__entry->len = len;
+		__entry->why = why;
+	),
+	TP_printk("%u:%u %u:%u len=%u why=%s(%u)", __entry->src_cid, __entry->src_port, __entry->dst_cid,
+		  __entry->dst_port, __entry->len, vst_stat_name(__entry->why), __entry->why)
+);
+
 /* clang-format on */
 
 #endif

@@ -64,6 +64,8 @@ static bool has_work(struct vst_flow *flow)
 {
 	u32 behind = list_empty(&flow->tx) ? 0 : VST_CTL_SHUTDOWN;
 
+	if (flow->key.type == VSP_TYPE_DGRAM)
+		return behind;
 	if (behind && !is_held(flow))
 		return true;
 	return flow->ctl & ~behind;
@@ -174,6 +176,14 @@ static enum vsp_op next_ctl(struct vst_flow *flow, u32 *flags)
 	return VSP_OP_INVALID;
 }
 
+/* A packet of a datagram goes to the ring: until its last, nothing but its next may follow. */
+static void next_of_dgram(struct vst_link *link, struct vst_flow *flow)
+{
+	link->midway = flow->midway ? flow : NULL;
+	if (!flow->midway)
+		vst_count(link, VST_STAT_DGRAM_TX, 1);
+}
+
 static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vst_out *out)
 {
 	u32 flags, len = 0;
@@ -187,8 +197,11 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		list_del(&out->pkt->node);
 		len = out->pkt->len;
 		flow->in_ring += len;
-		flow->midway = flow->key.type == VSP_TYPE_SEQPACKET && !(out->pkt->flags & VSP_SEQ_EOM);
-		out->pkt->wire = vsp_encode(flow_hdr(flow, VSP_OP_RW, len, out->pkt->flags));
+		flow->midway = flow->key.type != VSP_TYPE_STREAM && !(out->pkt->flags & VSP_SEQ_EOM);
+		if (flow->key.type == VSP_TYPE_DGRAM)
+			next_of_dgram(link, flow);
+		else
+			out->pkt->wire = vsp_encode(flow_hdr(flow, VSP_OP_RW, len, out->pkt->flags));
 		vst_tap_pkt(out->pkt);
 	}
 	vsp_sched_charge(&link->sched, &flow->sched, len, has_work(flow));
@@ -210,7 +223,12 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out)
 
 	lockdep_assert_held(&link->tx_lock);
 	out->pkt = NULL;
-	if (link->budget.used) {
+	if (link->midway) {
+		next_of_flow(link, link->midway, out);
+	} else if (link->dgrams.probe_due) {
+		out->wire = vsp_encode(vst_dgram_probe(link));
+		vst_tap(&out->wire, NULL, 0);
+	} else if (link->budget.used) {
 		out->wire = vsp_encode(link->replies[link->reply_head]);
 		vst_tap(&out->wire, NULL, 0);
 		link->reply_head = (link->reply_head + 1) % VSP_REPLIES_DEFAULT;
@@ -231,7 +249,7 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out)
 bool vst_link_waiting(const struct vst_link *link)
 {
 	lockdep_assert_held(&link->tx_lock);
-	return link->budget.used || vsp_sched_next(&link->sched);
+	return link->budget.used || link->dgrams.probe_due || vsp_sched_next(&link->sched);
 }
 
 /* The device has used a packet: account for it and put it on @done, to be freed without tx_lock, which is held. */
@@ -262,15 +280,19 @@ void vst_pkts_free(struct list_head *done)
  */
 bool vst_reply(struct vst_link *link, const struct vsp_hdr *to)
 {
+	return to->op == VSP_OP_RST || vst_answer(link, vsp_rst_for(to));
+}
+
+/* The same with any header. */
+bool vst_answer(struct vst_link *link, struct vsp_hdr hdr)
+{
 	bool taken, up;
 
-	if (to->op == VSP_OP_RST)
-		return true;
 	spin_lock(&link->tx_lock);
 	up = link->up;
 	taken = up && vsp_budget_take(&link->budget);
 	if (taken)
-		link->replies[(link->reply_head + link->budget.used - 1) % VSP_REPLIES_DEFAULT] = vsp_rst_for(to);
+		link->replies[(link->reply_head + link->budget.used - 1) % VSP_REPLIES_DEFAULT] = hdr;
 	spin_unlock(&link->tx_lock);
 	if (taken)
 		link->ops->pump(link);
@@ -338,8 +360,8 @@ static void drop_pkts(const struct vst_flow *flow, const struct list_head *pkts)
 	vst_drop(flow, VST_DROP_UNSENT, bytes);
 }
 
-/* Queue packets behind those of their flow, all at once. They are consumed. */
-void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
+/* Queue packets behind those of their flow, all at once. They are consumed. False: they will never leave. */
+bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_link *link = flow->link;
 	bool can;
@@ -357,6 +379,7 @@ void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 	else
 		drop_pkts(flow, pkts);
 	vst_pkts_free(pkts);
+	return can;
 }
 
 /**
@@ -396,6 +419,15 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		link->ops->pump(link);
 }
 
+/* Datagrams, or what is left of one, that will not leave. */
+static void count_dropped(struct vst_link *link, const struct vst_flow *flow)
+{
+	const struct vst_pkt *pkt;
+
+	list_for_each_entry(pkt, &flow->tx, node)
+		vst_count(link, VST_STAT_DGRAM_TX_DROPPED, !!(pkt->flags & VSP_SEQ_EOM));
+}
+
 /* The link went down: nothing that waits will ever leave. tx_lock is held; packets to free go to @dropped. */
 void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 {
@@ -404,9 +436,13 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 
 	lockdep_assert_held(&link->tx_lock);
 	link->budget.used = 0;
+	link->midway = NULL;
+	link->dgrams.probe_due = false;
 	while ((next = vsp_sched_next(&link->sched))) {
 		flow = container_of(next, struct vst_flow, sched);
 		flow->ctl = 0;
+		if (flow->key.type == VSP_TYPE_DGRAM)
+			count_dropped(link, flow);
 		drop_pkts(flow, &flow->tx);
 		list_splice_tail_init(&flow->tx, dropped);
 		vsp_sched_remove(&link->sched, next);

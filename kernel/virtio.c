@@ -18,6 +18,9 @@
 
 #include "vst.h"
 
+/* What vsp_types_for() is to know of. */
+#define FEATURES (BIT(VSP_F_STREAM) | BIT(VSP_F_SEQPACKET) | BIT(VSP_F_NO_IMPLIED_STREAM))
+
 enum { VQ_RX, VQ_TX, VQ_EVENT, NUM_VQS };
 
 enum {
@@ -456,6 +459,7 @@ static void take_event(struct vst_dev *dev, const struct virtio_vsock_event *eve
 	if (read_cid(dev, &cid))
 		vst_link_set_cid(&dev->link, cid);
 	vst_link_reset(&dev->link);
+	vst_dgram_discover(&dev->link, virtio_has_feature(dev->vdev, VSP_F_DGRAM));
 }
 
 /* Returns true if the turn is over before the ring is empty. */
@@ -577,8 +581,7 @@ static int dev_start(struct vst_dev *dev)
 		return err;
 	}
 	vst_link_set_cid(&dev->link, cid);
-	dev->link.types = vsp_types_for(dev->vdev->features &
-					(BIT(VSP_F_STREAM) | BIT(VSP_F_SEQPACKET) | BIT(VSP_F_NO_IMPLIED_STREAM)));
+	dev->link.types = vst_dgram_types() | vsp_types_for(dev->vdev->features & FEATURES);
 	virtio_device_ready(dev->vdev);
 
 	mutex_lock(&dev->event_lock);
@@ -588,6 +591,7 @@ static int dev_start(struct vst_dev *dev)
 	virtqueue_kick(dev->vqs[VQ_EVENT]);
 	mutex_unlock(&dev->event_lock);
 	vst_link_up(&dev->link);
+	vst_dgram_discover(&dev->link, virtio_has_feature(dev->vdev, VSP_F_DGRAM));
 	return 0;
 }
 
@@ -636,6 +640,7 @@ static void dev_stop(struct vst_dev *dev)
 	synchronize_rcu();
 	mutex_lock(&dev->rx_lock);
 	dev->rx_run = false;
+	vst_dgram_link_stop(&dev->link);
 	mutex_unlock(&dev->rx_lock);
 	mutex_lock(&dev->event_lock);
 	dev->event_run = false;
@@ -896,7 +901,7 @@ static const struct virtio_device_id id_table[] = {
 };
 
 /* virtio 1.4 5.10.3, driver: NO_IMPLIED_STREAM should be accepted. */
-static const unsigned int features[] = { VSP_F_STREAM, VSP_F_SEQPACKET, VSP_F_NO_IMPLIED_STREAM };
+static const unsigned int features[] = { VSP_F_STREAM, VSP_F_SEQPACKET, VSP_F_NO_IMPLIED_STREAM, VSP_F_DGRAM };
 
 static struct virtio_driver vst_driver = {
 	.feature_table = features,
@@ -930,6 +935,9 @@ static int __init vst_virtio_init(void)
 	if (err)
 		return err;
 	name_counters();
+	/* The last of them, where datagrams are off. */
+	if (!vst_dgram_types())
+		vst_driver.feature_table_size--;
 	dev_wq = alloc_workqueue("virtio_vsock", WQ_HIGHPRI | WQ_PERCPU, 0);
 	if (!dev_wq)
 		return -ENOMEM;
@@ -949,12 +957,14 @@ static int __init vst_virtio_init(void)
 	err = vsock_core_register(&guest_side.ops, VSOCK_TRANSPORT_F_G2H);
 	if (err)
 		goto exit_side;
+	vst_dgram_add_side(&guest_side, VST_DGRAM_TO_HOST);
 	err = register_virtio_driver(&vst_driver);
 	if (err)
-		goto unregister_core;
+		goto remove_dgrams;
 	return 0;
 
-unregister_core:
+remove_dgrams:
+	vst_dgram_remove_side(VST_DGRAM_TO_HOST);
 	vsock_core_unregister(&guest_side.ops);
 exit_side:
 	vst_side_exit(&guest_side);
@@ -966,6 +976,7 @@ destroy_wq:
 static void __exit vst_virtio_exit(void)
 {
 	unregister_virtio_driver(&vst_driver);
+	vst_dgram_remove_side(VST_DGRAM_TO_HOST);
 	vsock_core_unregister(&guest_side.ops);
 	vst_side_exit(&guest_side);
 	destroy_workqueue(dev_wq);

@@ -25,6 +25,7 @@
 #include <net/af_vsock.h>
 #include <net/sock.h>
 
+#include "dgram.h"
 #include "proto/budget.h"
 #include "proto/conn.h"
 #include "proto/credit.h"
@@ -129,7 +130,8 @@ struct vst_zc {
  * @zc: payload of the user's, or NULL
  * @len: bytes of payload
  * @flags: the header's
- * @wire: the header, filled in when the packet goes to the ring
+ * @sk: whose send buffer it is charged to, of a datagram; see vst_dgram_uncharge()
+ * @wire: the header, filled in when the packet goes to the ring; of a datagram, before
  * @data: payload of at most VST_SMALL_PKT bytes
  */
 struct vst_pkt {
@@ -141,6 +143,7 @@ struct vst_pkt {
 	u32 len;
 	u32 flags;
 	struct vst_zc *zc;
+	struct sock *sk;
 	struct vsp_wire wire;
 	u8 data[];
 };
@@ -185,7 +188,7 @@ struct vst_traffic {
 };
 
 /**
- * struct vst_flow - one connection
+ * struct vst_flow - one connection; or, outside the table, what one datagram socket sends over one link
  * @id: its number, never used again while the module is loaded
  * @ref: the socket, the table, the scheduler and each packet hold one each
  * @side: the transport it belongs to
@@ -229,6 +232,7 @@ struct vst_traffic {
  * @rx_busy: a reader copies from @rx without @lock
  * @rx_missed: read_skb() was turned away by @rx_busy
  * @skb_busy: read_skb() takes what is in @rx: readers wait until it has
+ * @for_skb: what arrived just now is for read_skb(), which is about to be called: likewise
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
  * @open: payload may arrive
  * @closing: close() was called; payload is discarded
@@ -285,6 +289,7 @@ struct vst_flow {
 	bool rx_busy;
 	bool rx_missed;
 	bool skb_busy;
+	bool for_skb;
 	bool open;
 	bool closing;
 	bool over;
@@ -330,13 +335,21 @@ enum vst_stat {
 	VST_STAT_RX_NO_BUFFER, /* receive buffers of the wanted size that could not be had */
 	VST_STAT_TX_PACKETS,
 	VST_STAT_TX_BYTES,
-	VST_STAT_TX_HELD,	/* times that payload had to wait for a peer with too many packets unread */
-	VST_STAT_REPLIES,	/* resets sent for packets without a connection */
-	VST_STAT_CONNECTIONS,	/* connections begun, both directions */
-	VST_STAT_RESETS,	/* connections that ended with an error */
-	VST_STAT_ORPHANS_RESET, /* connections that were closed while vst_max_orphans waited for the peer already */
-	VST_STAT_RX_DROPPED,	/* bytes that arrived and that nobody read */
-	VST_STAT_TX_DROPPED,	/* bytes that were written and never sent */
+	VST_STAT_TX_HELD,	     /* times that payload had to wait for a peer with too many packets unread */
+	VST_STAT_REPLIES,	     /* resets sent for packets without a connection */
+	VST_STAT_CONNECTIONS,	     /* connections begun, both directions */
+	VST_STAT_RESETS,	     /* connections that ended with an error */
+	VST_STAT_ORPHANS_RESET,	     /* closed connections beyond vst_max_orphans that waited for the peer */
+	VST_STAT_RX_DROPPED,	     /* bytes that arrived and that nobody read */
+	VST_STAT_TX_DROPPED,	     /* bytes that were written and never sent */
+	VST_STAT_DGRAM_RX,	     /* datagrams that went to a socket; the next ones were dropped: */
+	VST_STAT_DGRAM_RX_FULL,	     /* the socket's receive buffer was full, or it receives no more */
+	VST_STAT_DGRAM_RX_UNBOUND,   /* nobody is bound for them, or not to their sender */
+	VST_STAT_DGRAM_RX_CUT,	     /* fragments that make no datagram */
+	VST_STAT_DGRAM_RX_NO_MEMORY, /* for want of memory */
+	VST_STAT_DGRAM_REFUSED,	     /* resets sent for those that nobody is bound for */
+	VST_STAT_DGRAM_TX,	     /* datagrams that went to the ring */
+	VST_STAT_DGRAM_TX_DROPPED,   /* that waited for it when the link went down */
 	NUM_VST_STATS,
 };
 
@@ -365,6 +378,7 @@ enum vst_drop {
  * @budget: replies that wait
  * @reply_head: the oldest of them
  * @replies: a ring of them
+ * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
  * @up: the ring may be used
  *
  * @flows_lock: guards
@@ -373,6 +387,8 @@ enum vst_drop {
  * @inbox_lock: guards
  * @inboxes: requests on their way to listeners
  * @n_requests: how many, all listeners together
+ *
+ * @dgrams: see dgram.h
  *
  * @rejects: packets refused, by reason; atomic
  * @stats: other counters, enum vst_stat; atomic
@@ -394,6 +410,7 @@ struct vst_link {
 	struct vsp_budget budget;
 	u32 reply_head;
 	struct vsp_hdr replies[VSP_REPLIES_DEFAULT];
+	struct vst_flow *midway;
 	bool up;
 
 	spinlock_t flows_lock;
@@ -402,6 +419,8 @@ struct vst_link {
 	spinlock_t inbox_lock;
 	struct list_head inboxes;
 	u32 n_requests;
+
+	struct vst_dgrams dgrams;
 
 	atomic64_t rejects[NUM_VSP_REJECTS];
 	atomic64_t stats[NUM_VST_STATS];
@@ -477,8 +496,9 @@ bool vst_link_waiting(const struct vst_link *link);
 void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done);
 void vst_pkts_free(struct list_head *done);
 bool vst_reply(struct vst_link *link, const struct vsp_hdr *to);
+bool vst_answer(struct vst_link *link, struct vsp_hdr hdr);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
-void vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
+bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
 void vst_tx_end(struct vst_flow *flow, bool rst);
 void vst_tx_init(struct vst_flow *flow);
 void vst_tx_quiet(struct vst_flow *flow);

@@ -75,9 +75,10 @@ hostname guest
 failed() { echo "sluice-init: failed: $*" >/dev/kmsg; }
 load() { for module; do modprobe "$module" || failed "modprobe $module"; done; }
 
+load virtio_pci virtio_console
 # Not with the shell's own modprobe, which knows no install lines; see MODPROBE_CONF.
 [ -z "$OURS" ] || /sbin/modprobe vst_common || failed "modprobe vst_common"
-load virtio_pci virtio_console $LOAD
+load $LOAD
 
 if [ -n "$SHARE_ROOT" ]; then
     load 9pnet_virtio 9p
@@ -88,8 +89,6 @@ if [ -n "$SHARE_ROOT" ]; then
     for dir in $SHARE_VISIBLE; do mkdir -p "/host$dir" && mount --bind "/hostroot$dir" "/host$dir"; done
     for dir in /proc /sys /dev; do mount --rbind $dir /host$dir; done
 fi
-
-resumes() { cat /sys/power/suspend_stats/success 2>/dev/null; }
 
 serve() { # PORT: answer requests until the other end closes
     device= tries=0
@@ -102,21 +101,15 @@ serve() { # PORT: answer requests until the other end closes
         [ -n "$device" ] || usleep 20000
     done
     exec 3<>"$device"
-    n=0 resumes=$(resumes) tries=0
+    n=0
     printf '%s 0\n' "$NONCE" >&3    # waits for the other end
-    while :; do
-        if read -r request <&3; then
-            n=$((n + 1)) tries=0
-            echo "$request" | base64 -d >"/run/$1.$n"
-            ( . /etc/sluice.env; cd /root; exec sh "/run/$1.$n" </dev/null >&3 2>&1 3>&- )
-            printf '\n%s %d\n' "$NONCE" $? >&3
-        elif [ "$(resumes)" != "$resumes" ] && [ $tries -lt 100 ]; then
-            tries=$((tries + 1))    # a port that wakes up has no other end for a moment
-            usleep 20000
-        else
-            poweroff -f
-        fi
+    while read -r request <&3; do
+        n=$((n + 1))
+        echo "$request" | base64 -d >"/run/$1.$n"
+        ( . /etc/sluice.env; cd /root; exec sh "/run/$1.$n" </dev/null >&3 2>&1 3>&- )
+        printf '\n%s %d\n' "$NONCE" $? >&3
     done
+    poweroff -f
 }
 
 if [ -n "$SHELL_ON_CONSOLE" ]; then

@@ -144,24 +144,25 @@ struct vsock_options {
  * @options: NULL for the defaults
  *
  * Hybrid: returns once "OK <port>" was read, and not one byte more than that line; a SOCK_SEQPACKET flow dials
- * PATH_seqpacket and sends the same line as a record.
+ * PATH_seqpacket and sends the same line as a record. SOCK_DGRAM: a socket connected to PATH_dgram, whose datagrams
+ * begin with the line "SENDTO <port>" and whose answers begin with "FROM <cid> <port>".
  *
  * Return: a descriptor, or -errno. Besides those of connect(2): -ECONNRESET nobody listens there, -ENODEV no device or
- * no such CID, -ETIMEDOUT, -EPROTO the hybrid socket answered something else, -EOPNOTSUPP a source address or
- * SOCK_DGRAM through a hybrid socket, -ENAMETOOLONG. vsock_explain() has the words.
+ * no such CID, -ETIMEDOUT, -EPROTO the hybrid socket answered something else, -EOPNOTSUPP a source address through a
+ * hybrid socket, -ENAMETOOLONG. vsock_explain() has the words.
  */
 int vsock_dial(const struct vsock_addr *addr, const struct vsock_options *options);
 
 /**
- * vsock_listen - bind and listen
- * @addr: where; hybrid: a Unix socket is created at PATH_PORT
+ * vsock_listen - bind and listen; SOCK_DGRAM: bind
+ * @addr: where; hybrid: a Unix socket is created at PATH_PORT, or at PATH_dgram_PORT
  * @options: NULL for the defaults
  *
  * Hybrid: a stale socket in the way is removed, after an attempt to connect showed that nobody answers there. Two
  * processes that replace the same stale socket in the same instant are not kept apart. The socket's name is not removed
  * when the descriptor is closed; see vsock_listen_path().
  *
- * Return: a descriptor, or -errno as bind(2), -EOPNOTSUPP for SOCK_DGRAM, -EINVAL for a hybrid port "any".
+ * Return: a descriptor, or -errno as bind(2), -EINVAL for a hybrid port "any".
  */
 int vsock_listen(const struct vsock_addr *addr, const struct vsock_options *options);
 

@@ -32,7 +32,8 @@ struct vsp_flow {
 	struct vsp_flow *prev;
 	u32 round; /* the round that @deficit was given for */
 	s32 deficit;
-	u8 list; /* enum vsp_list */
+	u8 list;  /* enum vsp_list */
+	u8 owner; /* the caller's: what kind of thing it is part of */
 };
 
 enum vsp_list {

@@ -19,5 +19,6 @@ extern const struct test options_tests[];
 extern const struct test siblings_tests[];
 extern const struct test control_tests[];
 extern const struct test defects_tests[];
+extern const struct test dgram_tests[];
 
 #endif

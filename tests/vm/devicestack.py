@@ -19,7 +19,8 @@ CID = 42
 REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8)
 NAMES = {REQUEST: "request", RESPONSE: "response", RST: "rst", SHUTDOWN: "shutdown", RW: "rw",
          CREDIT_UPDATE: "credit_update", CREDIT_REQUEST: "credit_request"}
-STREAM, SEQPACKET = 1, 2
+STREAM, SEQPACKET, DGRAM = 1, 2, 3
+ANY_PORT = 0xffffffff
 EOM, EOR = 1, 2                # flags of an RW packet
 F_SEQPACKET = 1 << 1
 EMPTY_RECORDS = 1024           # VSP_EMPTY_RECORDS_MAX
@@ -190,7 +191,7 @@ class Bench:
 
     def make(self, kind):
         """The type of the sockets that the victim makes from now on."""
-        self.victim.must("type", 0, "stream" if kind == STREAM else "seqpacket")
+        self.victim.must("type", 0, {STREAM: "stream", SEQPACKET: "seqpacket", DGRAM: "dgram"}[kind])
 
     def connecting(self, window=0, kind=STREAM):
         """A socket whose request has arrived and was not answered."""

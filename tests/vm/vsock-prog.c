@@ -623,7 +623,7 @@ static void do_tapped(struct slot *s, char **w)
 static void do_type(struct slot *s, char **w)
 {
 	(void)s;
-	new_type = has_word(w, "seqpacket") ? SOCK_SEQPACKET : SOCK_STREAM;
+	new_type = has_word(w, "seqpacket") ? SOCK_SEQPACKET : has_word(w, "dgram") ? SOCK_DGRAM : SOCK_STREAM;
 }
 
 /* Send, and read the same back; COUNT times. */
@@ -759,7 +759,7 @@ static const struct {
 	{ "send", do_send },	       /* SLOT BYTES [MS]: bytes sent */
 	{ "recv", do_recv },	       /* SLOT BYTES [MS]: bytes received */
 	{ "ping", do_ping },	       /* SLOT BYTES COUNT [MS] */
-	{ "type", do_type },	       /* SLOT stream|seqpacket: of every socket that is made from now on */
+	{ "type", do_type },	       /* SLOT stream|seqpacket|dgram: of every socket that is made from now on */
 	{ "put", do_put },	       /* SLOT BYTES [eor] [bad=BYTES] [wait=MS]: a message; wait=0: without end */
 	{ "get", do_get },	       /* SLOT [ROOM [peek] [trunc] [lost=BYTES] [bad=BYTES] [ms=MS]] */
 	{ "outq", do_outq },	       /* SLOT: bytes on their way */

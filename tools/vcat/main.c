@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "dgram.h"
 #include "dump.h"
 #include "options.h"
 #include "relay.h"
@@ -89,6 +91,8 @@ int main(int argc, char **argv)
 	fill_standard_descriptors();
 	signal(SIGPIPE, SIG_IGN);
 	options = options_parse(argc, argv);
+	if (options.addr.type == SOCK_DGRAM)
+		return dgram_run(&options);
 	if (dump_open(&dump, &options) < 0)
 		return EXIT_USAGE;
 	if (options.probe)

@@ -82,6 +82,7 @@ static const char help[] =
 	"  -i, --idle-timeout TIME   give up after TIME without data\n"
 	"  -z, --zero                only report whether PORT, or each of PORT-PORT, answers\n"
 	"  -Q, --seqpacket           records (SOCK_SEQPACKET) instead of a stream\n"
+	"  -u, --udp                 datagrams (SOCK_DGRAM): one for each read of the input\n"
 	"      --uds PATH            use the hybrid socket at PATH (vsockd, Firecracker)\n"
 	"      --send-only           do not read from the connection; end with the input\n"
 	"      --recv-only           do not read the input\n"
@@ -195,6 +196,7 @@ static uint32_t parse_source_port(const char *text)
 struct loose {
 	const char *uds;
 	bool seqpacket;
+	bool dgram;
 };
 
 static void apply_value(struct options *o, struct loose *loose, int option)
@@ -259,7 +261,8 @@ static void apply_flag(struct options *o, struct loose *loose, int option)
 		loose->seqpacket = true;
 		return;
 	case 'u':
-		usage_error("-u: datagrams are not supported: use a stream, or records (--seqpacket)");
+		loose->dgram = true;
+		return;
 	case 'v':
 		say_level++;
 		return;
@@ -340,14 +343,29 @@ static void listen_on_source(struct options *o, int words)
 	o->how.local_cid = VSOCK_CID_ANY;
 }
 
-static void settle_type(struct options *o, bool seqpacket)
+static void settle_type(struct options *o, bool seqpacket, bool dgram)
 {
-	if (o->addr.type == SOCK_DGRAM)
-		usage_error("datagrams are not supported: use vsock-stream: or vsock-seqpacket:");
-	if (o->addr.type == SOCK_STREAM && seqpacket)
-		usage_error("the address says stream, -Q says seqpacket: leave one out");
+	int wanted = dgram ? SOCK_DGRAM : SOCK_SEQPACKET;
+
+	if (seqpacket && dgram)
+		usage_error("-Q says records, -u says datagrams: leave one out");
+	if ((seqpacket || dgram) && o->addr.type && o->addr.type != wanted)
+		usage_error("the address names another type than -%c: leave one out", dgram ? 'u' : 'Q');
+	if (seqpacket || dgram)
+		o->addr.type = wanted;
 	if (!o->addr.type)
-		o->addr.type = seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
+		o->addr.type = SOCK_STREAM;
+}
+
+/* A datagram socket has no connection that a command could have, or that could be tried. */
+static void check_dgram(const struct options *o)
+{
+	if (o->command || o->probe || o->output || o->hex_output)
+		usage_error("datagrams do not go with -e, -c, -z, -o and -x: use a stream, or records (-Q)");
+	if (o->how.buffer_size)
+		usage_error("--buffer-size is for connections: datagrams have no window");
+	if (o->listen && o->send_only)
+		usage_error("--send-only: a listener for datagrams knows nobody before it has heard somebody");
 }
 
 static void check_combination(const struct options *o)
@@ -396,7 +414,9 @@ struct options options_parse(int argc, char **argv)
 	parse_address(&o, &loose, words, argv + optind);
 	if (o.listen)
 		listen_on_source(&o, words);
-	settle_type(&o, loose.seqpacket);
+	settle_type(&o, loose.seqpacket, loose.dgram);
 	check_combination(&o);
+	if (o.addr.type == SOCK_DGRAM)
+		check_dgram(&o);
 	return o;
 }

@@ -29,10 +29,9 @@ static bool parse_port(const char *s, u32 i, u32 end, u32 *port)
 	return i > first && (i == end || isspace((unsigned char)s[i]));
 }
 
-struct vsd_command vsd_command_parse(const char *bytes, u32 len)
+static struct vsd_command parse(const char *word, const char *bytes, u32 len)
 {
-	static const char word[] = "connect";
-	const u32 word_len = sizeof(word) - 1;
+	const u32 word_len = (u32)strlen(word);
 	struct vsd_command cmd = { .what = VSD_COMMAND_BAD };
 	u32 scan = len < VSD_COMMAND_MAX ? len : VSD_COMMAND_MAX;
 	const char *newline = memchr(bytes, '\n', scan);
@@ -52,4 +51,14 @@ struct vsd_command vsd_command_parse(const char *bytes, u32 len)
 	if (parse_port(bytes, i, end, &cmd.port))
 		cmd.what = VSD_COMMAND_CONNECT;
 	return cmd;
+}
+
+struct vsd_command vsd_command_parse(const char *bytes, u32 len)
+{
+	return parse("connect", bytes, len);
+}
+
+struct vsd_command vsd_sendto_parse(const char *bytes, u32 len)
+{
+	return parse("sendto", bytes, len);
 }

@@ -34,4 +34,7 @@ struct vsd_command {
 
 struct vsd_command vsd_command_parse(const char *bytes, u32 len);
 
+/* The same for the first line of a datagram, "SENDTO <port>\n": VSD_COMMAND_CONNECT, or anything else. */
+struct vsd_command vsd_sendto_parse(const char *bytes, u32 len);
+
 #endif

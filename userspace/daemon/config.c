@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET, PORTS };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET, PORTS, SWITCH };
 
 struct key {
 	const char *name;
@@ -34,6 +34,7 @@ static const struct key guest_keys[] = {
 	{ "deny-to-guest", PORTS, GUEST(to_guest.deny), 0, 0 },
 	{ "allow-from-guest", PORTS, GUEST(from_guest.allow), 0, 0 },
 	{ "deny-from-guest", PORTS, GUEST(from_guest.deny), 0, 0 },
+	{ "datagrams", SWITCH, GUEST(datagrams), 0, 0 },
 	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
 	{ "queue-size", RING_SIZE, GUEST(queue_size), 1, VSP_RING_SIZE_MAX },
 	{ "max-connections", NUMBER, GUEST(conns_max), 1, VSD_CONNS_MAX },
@@ -238,6 +239,14 @@ static bool set_socket(int *to, const struct key *k, const char *value, struct v
 	return true;
 }
 
+static bool set_switch(bool *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	*to = !strcmp(value, "on") || !strcmp(value, "yes") || !strcmp(value, "true");
+	if (*to || !strcmp(value, "off") || !strcmp(value, "no") || !strcmp(value, "false"))
+		return true;
+	return vsd_complain(b, k->name, value, "give on or off");
+}
+
 static bool set(void *structure, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	void *to = (u8 *)structure + k->at;
@@ -254,6 +263,8 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_socket(to, k, value, b);
 	case PORTS:
 		return set_ports(to, k, value, b);
+	case SWITCH:
+		return set_switch(to, k, value, b);
 	case LEVEL:
 		*(enum vsd_level *)to = vsd_level_by_name(value);
 		break;
@@ -381,6 +392,7 @@ struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
 	}
 	o->guest_cid = VSD_GUEST_CID_DEFAULT;
 	o->fd = -1;
+	o->datagrams = true;
 	o->window = VSD_WINDOW_DEFAULT;
 	o->queue_size = VSD_QUEUE_SIZE_DEFAULT;
 	o->conns_max = VSD_CONNS_DEFAULT;
@@ -401,7 +413,7 @@ static bool same_path(const char *a, const char *b)
 bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b)
 {
 	return a->guest_cid == b->guest_cid && a->fd == b->fd && a->window == b->window &&
-	       a->queue_size == b->queue_size && a->conns_asked == b->conns_asked &&
+	       a->datagrams == b->datagrams && a->queue_size == b->queue_size && a->conns_asked == b->conns_asked &&
 	       (a->socket == b->socket || same_path(a->socket, b->socket)) && same_path(a->uds_path, b->uds_path);
 }
 

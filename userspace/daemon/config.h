@@ -67,6 +67,7 @@ struct vsd_policy {
  * @groups: guests that have one in common reach each other
  * @to_guest: ports of the guest that others may connect to
  * @from_guest: ports of the host, and of other guests, that it may connect to
+ * @datagrams: are offered
  * @window: receive window of a connection
  * @queue_size: largest ring
  * @conns_max: most connections; @conns_asked: before the limit of open files was considered
@@ -83,6 +84,7 @@ struct vsd_guest_opts {
 	struct vsd_names groups;
 	struct vsd_policy to_guest;
 	struct vsd_policy from_guest;
+	bool datagrams;
 	u32 window;
 	u32 queue_size;
 	u32 conns_max;

@@ -188,10 +188,19 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 
 static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *hdr, u32 niov)
 {
-	struct vsock_conn *c = vsock_mux_find(&g->mux, hdr);
-	struct vsd_conn *s = c ? vsd_conn_of(c) : NULL;
+	struct vsock_conn *c;
+	struct vsd_conn *s;
 	enum vsock_arrival what;
 
+	if (hdr->type == VSP_TYPE_DGRAM) {
+		b->mixed = true;
+		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);
+		vsd_dgram_arrive(g, hdr, &g->loop->from.iov[b->niov], niov);
+		return;
+	}
+	vsd_dgram_interrupt(g);
+	c = vsock_mux_find(&g->mux, hdr);
+	s = c ? vsd_conn_of(c) : NULL;
 	if (!c && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
 		return;
@@ -235,6 +244,12 @@ static void show(struct vsd_guest *g, const struct vsp_wire *wire, const struct 
 		vsd_tap_packet(g, wire, iov, p->niov, 0, said < there ? said : there);
 }
 
+static void refuse(struct vsd_guest *g, const struct vsp_decoded *d)
+{
+	vsd_dgram_interrupt(g);
+	vsock_mux_refuse(&g->mux, &d->hdr, d->why);
+}
+
 enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
 
 static enum took take(struct vsd_guest *g, struct batch *b)
@@ -260,7 +275,7 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 	if (d.why == VSP_OK)
 		packet(g, b, &d.hdr, p.niov);
 	else
-		vsock_mux_refuse(&g->mux, &d.hdr, d.why);
+		refuse(g, &d);
 	g->counters.packets_from_guest++;
 	vu_ring_use(r, p.head, 0);
 	b->taken++;

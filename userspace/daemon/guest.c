@@ -156,6 +156,7 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	int err;
 
 	memset(g, 0, sizeof(*g));
+	g->dgrams.clients_sock.fd = -1;
 	g->opts = opts;
 	g->loop = loop;
 	g->tap.fd = -1;
@@ -169,9 +170,13 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	}
 	if (vsd_log_enabled(VSD_TRACE))
 		g->mux.trace = trace_step;
-	vu_dev_init(&g->dev, VU_BIT(VSP_F_STREAM) | VU_BIT(VSP_F_SEQPACKET) | VU_BIT(VSP_F_NO_IMPLIED_STREAM),
+	vu_dev_init(&g->dev,
+		    VU_BIT(VSP_F_STREAM) | VU_BIT(VSP_F_SEQPACKET) | VU_BIT(VSP_F_NO_IMPLIED_STREAM) |
+			    (opts->datagrams ? VU_BIT(VSP_F_DGRAM) : 0),
 		    opts->guest_cid, opts->queue_size);
-	err = listen_all(g);
+	err = vsd_dgram_start(g);
+	if (!err)
+		err = listen_all(g);
 	if (err)
 		goto no_sockets;
 	if (g->vu_fd >= 0)
@@ -190,6 +195,7 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	vsd_log(VSD_ERROR, g->name, "cannot poll its sockets: %s", strerror(-err));
 	close_all(g);
 no_sockets:
+	vsd_dgram_stop(g);
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);
 	return err;
@@ -267,6 +273,7 @@ static void end_session(struct vsd_guest *g, const char *why)
 	g->tap.again = 0;
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);
+	vsd_dgram_forget(g);
 	drain_news(g);
 	g->from_due = false;
 	g->starved = false;
@@ -287,9 +294,11 @@ static void serve_front_end(struct vsd_guest *g)
 			vsd_log(VSD_DEBUG, g->name, "driver started anew");
 			g->tap.again = 0;
 			vsock_mux_gone(&g->mux);
+			vsd_dgram_forget(g);
 			drain_news(g);
 		}
-		g->mux.filter.types = vsp_types_for(g->dev.features);
+		g->mux.filter.types = vsp_types_for(g->dev.features & ~VU_BIT(VSP_F_DGRAM));
+		vsd_dgram_negotiated(g);
 		if (news.facts & VU_DEV_RINGS) {
 			g->from_due = true;
 			g->starved = false;
@@ -345,6 +354,10 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 	case VSD_SOURCE_CONN:
 		vsd_conn_event((struct vsd_conn *)w, events);
 		break;
+	case VSD_SOURCE_DGRAM:
+	case VSD_SOURCE_DGRAM_DEST:
+		vsd_dgram_event(w);
+		break;
 	default:
 		break;
 	}
@@ -370,6 +383,7 @@ static void bury(struct vsd_guest *g)
 		g->dead = s->all_next;
 		free(s);
 	}
+	vsd_dgram_bury(g);
 }
 
 bool vsd_guest_serve(struct vsd_guest *g)
@@ -413,6 +427,7 @@ u64 vsd_guest_deadline(const struct vsd_guest *g)
 void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 {
 	const struct vsd_counters *n = &g->counters;
+	const struct vsd_dgram_counters *d = &g->dgrams.n;
 
 	vsd_log(level, g->name,
 		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu packets_from_guest=%llu "
@@ -422,6 +437,14 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
 		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest,
 		(unsigned long long)n->messages_too_big);
+	vsd_log(level, g->name,
+		"dgrams_from_guest=%llu dgrams_to_guest=%llu dgrams_unbound=%llu dgrams_full=%llu dgrams_cut=%llu "
+		"dgrams_no_guest=%llu dgrams_too_big=%llu dgrams_bad=%llu dgrams_no_memory=%llu dgrams_refused=%llu "
+		"dgrams_bounced=%llu",
+		(unsigned long long)d->from_guest, (unsigned long long)d->to_guest, (unsigned long long)d->unbound,
+		(unsigned long long)d->full, (unsigned long long)d->cut, (unsigned long long)d->no_guest,
+		(unsigned long long)d->too_big, (unsigned long long)d->bad, (unsigned long long)d->no_memory,
+		(unsigned long long)d->refused, (unsigned long long)d->bounced);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
 			vsd_log(level, g->name, "reject %s=%llu", vsp_reject_name(i),
@@ -448,6 +471,7 @@ void vsd_guest_stop(struct vsd_guest *g)
 		vsd_conn_reap(s);
 	}
 	bury(g);
+	vsd_dgram_stop(g);
 	close_all(g);
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);

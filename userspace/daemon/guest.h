@@ -12,6 +12,7 @@
  *   sibling.c      connections between guests
  *   host.c         host clients and host listeners: the hybrid protocol
  *   record.c       messages from the guest
+ *   dgram.c        datagrams
  *   print.c        what is to be known of it
  *   tap.c          packets for somebody who looks on
  *   from_guest.c   the data path from the guest
@@ -21,6 +22,7 @@
 #define VSD_GUEST_H
 
 #include "daemon/config.h"
+#include "daemon/dgram.h"
 #include "daemon/loop.h"
 #include "daemon/tap.h"
 #include "engine/mux.h"
@@ -158,6 +160,7 @@ struct vsd_counters {
  * @mux: its connections
  * @all: every struct vsd_conn
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
+ * @dgrams: see dgram.h
  * @conns: how many there are, @dead not counted; @from_siblings: of these, opened by other guests
  * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
  * @host_fd: listeners for host clients, by enum vsd_host_kind
@@ -185,6 +188,7 @@ struct vsd_guest {
 	struct vsd_conn *batch;
 	struct vsd_counters counters;
 	struct vsd_rate rate;
+	struct vsd_dgrams dgrams;
 	u32 conns;
 	u32 from_siblings;
 	int vu_fd;
@@ -363,8 +367,8 @@ bool vsd_record_flush(struct vsd_conn *s);
 /* host.c */
 
 /*
- * A socket of @type listening at @path, with this mode less the umask's; a path where nobody answers is taken over.
- * -errno after a message.
+ * A socket of @type listening (or, of datagrams, bound) at @path, with this mode less the umask's; a path where nobody
+ * answers is taken over. -errno after a message.
  */
 int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode);
 

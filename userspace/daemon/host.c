@@ -66,7 +66,7 @@ int vsd_host_listen(const char *component, const char *option, const char *path,
 		if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)))
 			goto fail;
 	}
-	if (!listen(fd, SOMAXCONN))
+	if (type == SOCK_DGRAM || !listen(fd, SOMAXCONN))
 		return fd;
 fail:
 	err = errno;

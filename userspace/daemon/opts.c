@@ -24,6 +24,7 @@ static const char usage[] =
 	"  --deny-to-guest PORTS     nor any of these\n"
 	"  --allow-from-guest PORTS  the guest reaches these ports of the host and other guests only\n"
 	"  --deny-from-guest PORTS   nor any of these\n"
+	"  --datagrams on|off        datagrams: host programs send to PATH_dgram, the guest to PATH_dgram_<port> (on)\n"
 	"  --tx-buffer-size BYTES    receive window of each connection (262144)\n"
 	"  --queue-size N            largest virtqueue accepted, a power of two (1024)\n"
 	"  --max-connections N       most connections at a time (4096)\n"

@@ -18,6 +18,20 @@ static void print_ring(const struct vsd_guest *g, u32 index, const char *name, F
 		vu_ring_live(r), r->broken, vu_ring_waiting(r));
 }
 
+static void print_dgrams(const struct vsd_guest *g, FILE *out)
+{
+	const struct vsd_dgrams *d = &g->dgrams;
+
+	fprintf(out,
+		"datagrams cid=%u known=%d fragments=%d max=%u from_guest=%" PRIu64 " to_guest=%" PRIu64
+		" unbound=%" PRIu64 " full=%" PRIu64 " cut=%" PRIu64 " no_guest=%" PRIu64 " too_big=%" PRIu64
+		" bad=%" PRIu64 " no_memory=%" PRIu64 " refused=%" PRIu64 " bounced=%" PRIu64
+		" sources=%u receivers_waited_for=%u bytes_queued=%u\n",
+		g->opts->guest_cid, d->known, d->fragments, d->max, d->n.from_guest, d->n.to_guest, d->n.unbound,
+		d->n.full, d->n.cut, d->n.no_guest, d->n.too_big, d->n.bad, d->n.no_memory, d->n.refused, d->n.bounced,
+		d->n_sources, d->n_dests, d->queued);
+}
+
 void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 {
 	const struct vsd_counters *n = &g->counters;
@@ -31,6 +45,8 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, n->sessions, n->opened, n->refused, n->denied,
 		n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest, n->bytes_to_guest, n->messages_too_big,
 		g->mux.budget.used, g->starved, g->held != NULL, g->tap.fd >= 0, g->tap.left_out);
+	if (g->dgrams.on)
+		print_dgrams(g, out);
 	print_ring(g, VU_RING_RX, "rx", out);
 	print_ring(g, VU_RING_TX, "tx", out);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {

@@ -349,6 +349,45 @@ static bool send_control(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
 	return true;
 }
 
+/* A turn of datagrams: one of them, or a piece of one. False: no buffer. */
+static bool send_datagram(struct vsd_guest *g, struct vsp_flow *f, u32 *used)
+{
+	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
+	struct turn t = { 0 };
+	const struct buffer *b = &t.buffers[0];
+	struct vsp_hdr hdr;
+	const u8 *bytes;
+
+	if (!take_buffer(g, &t))
+		return false;
+	/* One that is dropped counts, too, or a flood of them would be one turn. */
+	*used += 1;
+	bytes = vsd_dgram_next(g, f, b->room, &hdr);
+	if (!bytes) {
+		vu_ring_unpop(r, 1);
+		return true;
+	}
+	add_room(g->loop, &t, b, hdr.len);
+	for (u32 i = 0; i < t.out; i++) {
+		memcpy(g->loop->to.out[i].iov_base, bytes, g->loop->to.out[i].iov_len);
+		bytes += g->loop->to.out[i].iov_len;
+	}
+	put_header(g, &g->loop->to.iov[b->first], b->niov, hdr);
+	vu_ring_use(r, b->head, VSP_HDR_LEN + hdr.len);
+	g->counters.packets_to_guest++;
+	g->counters.bytes_to_guest += hdr.len;
+	return true;
+}
+
+static bool take_turn(struct vsd_guest *g, struct vsock_turn turn, u32 *used)
+{
+	if (turn.driver)
+		return send_datagram(g, turn.driver, used);
+	if (turn.control)
+		return send_control(g, turn, used);
+	return send_some(g, vsd_conn_of(turn.conn), used);
+}
+
 bool vsd_to_guest(struct vsd_guest *g)
 {
 	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
@@ -362,7 +401,10 @@ bool vsd_to_guest(struct vsd_guest *g)
 
 		if (!turn.any)
 			break;
-		sent = turn.control ? send_control(g, turn, &used) : send_some(g, vsd_conn_of(turn.conn), &used);
+		/* Nothing may come between the pieces of a datagram. */
+		if (g->dgrams.midway)
+			turn.driver = g->dgrams.midway;
+		sent = take_turn(g, turn, &used);
 		if (!sent) {
 			g->starved = !vu_ring_await(r);
 			break;

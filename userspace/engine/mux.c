@@ -245,7 +245,7 @@ static u32 step(struct vsock_mux *m, struct vsock_conn *c, enum vsp_event event)
 	return v.acts;
 }
 
-static void owe_reply(struct vsock_mux *m, struct vsp_hdr hdr)
+void vsock_mux_owe(struct vsock_mux *m, struct vsp_hdr hdr)
 {
 	if (!vsp_budget_take(&m->budget)) {
 		m->rejects[VSP_REJECT_REPLIES]++;
@@ -263,7 +263,7 @@ void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_r
 	 * a timeout.
 	 */
 	if (vsp_wants_rst(why == VSP_REJECT_DST_CID ? VSP_REJECT_NO_FLOW : why, hdr))
-		owe_reply(m, vsp_rst_for(hdr));
+		vsock_mux_owe(m, vsp_rst_for(hdr));
 }
 
 struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr)
@@ -528,7 +528,7 @@ void vsock_mux_gone(struct vsock_mux *m)
 		struct vsock_conn *c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));
 
 		vsp_sched_remove(&m->sched, f);
-		if (f == &m->replies_flow)
+		if (f == &m->replies_flow || f->owner != VSOCK_OWNER_MUX)
 			continue;
 		c->sends = 0;
 		tell(m, c, VSOCK_SENT_LAST);
@@ -544,6 +544,8 @@ struct vsock_turn vsock_mux_next(const struct vsock_mux *m)
 
 	if (!f)
 		return (struct vsock_turn){ .any = false };
+	if (f->owner != VSOCK_OWNER_MUX)
+		return (struct vsock_turn){ .any = true, .driver = f };
 	if (f == &m->replies_flow)
 		return (struct vsock_turn){ .any = true, .control = true };
 	c = (struct vsock_conn *)(void *)((u8 *)f - offsetof(struct vsock_conn, flow));

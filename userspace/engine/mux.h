@@ -198,6 +198,9 @@ void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes);
 /* Count a packet that was refused, and answer it if the rules say so. */
 void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_reject why);
 
+/* Send a header that belongs to no connection. Only while vsp_budget_left(&m->budget). */
+void vsock_mux_owe(struct vsock_mux *m, struct vsp_hdr hdr);
+
 /* @c, zeroed memory, becomes the connection that @hdr asks for: VSP_ACCEPTING until vsock_mux_accept(). */
 void vsock_mux_spawn(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr);
 void vsock_mux_accept(struct vsock_mux *m, struct vsock_conn *c);
@@ -242,15 +245,22 @@ void vsock_mux_close(struct vsock_mux *m, struct vsock_conn *c);
 /* The end, bytes were lost: the guest sees a reset. */
 void vsock_mux_abort(struct vsock_mux *m, struct vsock_conn *c);
 
-/* The guest forgot everything, or is gone. */
+/* The guest forgot everything, or is gone. Flows of the driver leave the scheduler. */
 void vsock_mux_gone(struct vsock_mux *m);
 
 /* The timer of a connection's state ran out. */
 void vsock_mux_timeout(struct vsock_mux *m, struct vsock_conn *c);
 
+/* vsp_flow.owner in vsock_mux.sched. */
+enum vsock_owner {
+	VSOCK_OWNER_MUX,    /* a connection's, or the replies' */
+	VSOCK_OWNER_DRIVER, /* something that the driver sends beside connections */
+};
+
 /* A turn: who may put something on the ring. */
 struct vsock_turn {
 	bool any;		 /* somebody may */
+	struct vsp_flow *driver; /* the driver's; the rest says nothing */
 	struct vsock_conn *conn; /* NULL: a reply */
 	bool control;		 /* a control packet; otherwise data */
 };

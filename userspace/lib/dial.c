@@ -105,7 +105,7 @@ static int dial_vsock(const struct vsock_addr *addr, const struct vsock_options 
 	if (fd < 0)
 		return -errno;
 	err = vsock_set_buffer(fd, VSOCK_KIND_VSOCK, options->buffer_size);
-	if (!err)
+	if (!err && vsock_type(addr) != SOCK_DGRAM)
 		err = set_connect_timeout(fd, options->timeout_ms);
 	if (!err)
 		err = bind_source(fd, options);

@@ -48,7 +48,8 @@ static struct words words_for(enum vsock_op op, const struct vsock_addr *addr, c
 			      int err)
 {
 	struct words w = { .error = strerror(err) };
-	const char *suffix = vsock_type(addr) == SOCK_SEQPACKET ? "_seqpacket" : "";
+	int type = vsock_type(addr);
+	const char *suffix = type == SOCK_SEQPACKET ? "_seqpacket" : type == SOCK_DGRAM ? "_dgram" : "";
 
 	if (addr->flags & VSOCK_ADDR_SELF)
 		snprintf(w.cid, sizeof(w.cid), "this machine's CID");
@@ -118,7 +119,10 @@ static void explain_dial(const struct vsock_addr *addr, const struct words *w, i
 		say(out, "nobody listens on %s of %s", w->port, w->cid);
 		return;
 	case ENODEV:
-		if (addr->cid == VSOCK_CID_LOCAL)
+		if (vsock_type(addr) == SOCK_DGRAM)
+			say(out,
+			    "no datagrams here: the other end, or the driver, has none; use a stream or seqpacket");
+		else if (addr->cid == VSOCK_CID_LOCAL)
 			say(out, "no way to %s: load the module vsock_loopback", w->cid);
 		else if (reserved)
 			say(out, "no vsock device here: is the virtio-vsock driver loaded? is the VM started with a "
@@ -179,18 +183,18 @@ static void explain_listen(const struct vsock_addr *addr, const struct words *w,
 			say(out, "%s does not belong to this machine: listen on any", w->cid);
 		return;
 	case ENODEV:
-		say(out, "no vsock device here: is the virtio-vsock driver loaded? is the VM started with a vsock "
-			 "device?");
-		return;
-	case EOPNOTSUPP:
-		say(out, "datagram sockets have no connections to listen for: use a stream or seqpacket");
+		say(out,
+		    vsock_type(addr) == SOCK_DGRAM ?
+			    "no datagrams here: the other end, or the driver, has none; use a stream or seqpacket" :
+			    "no vsock device here: is the virtio-vsock driver loaded? is the VM started with a vsock "
+			    "device?");
 		return;
 	default:
 		say(out, "cannot listen on %s of %s: %s", w->port, w->cid, w->error);
 	}
 }
 
-static void explain_hybrid_dial(const struct vsock_addr *addr, const struct words *w, int err, struct text out)
+static void explain_hybrid_dial(const struct words *w, int err, struct text out)
 {
 	switch (err) {
 	case ENOENT:
@@ -217,11 +221,7 @@ static void explain_hybrid_dial(const struct vsock_addr *addr, const struct word
 		    w->path);
 		return;
 	case EOPNOTSUPP:
-		say(out,
-		    vsock_type(addr) == SOCK_DGRAM ?
-			    "datagrams do not go through the stream socket %s: use a stream or seqpacket" :
-			    "a source address cannot be chosen through %s: vsockd chooses it",
-		    w->path);
+		say(out, "a source address cannot be chosen through %s: vsockd chooses it", w->path);
 		return;
 	case ENAMETOOLONG:
 		say(out, "the path %s is too long for a Unix socket (107 bytes): use a shorter directory", w->path);
@@ -250,9 +250,6 @@ static void explain_hybrid_listen(const struct vsock_addr *addr, const struct wo
 	case EINVAL:
 		say(out, "a hybrid listener needs one port: %s_any cannot be found by guests", addr->path);
 		return;
-	case EOPNOTSUPP:
-		say(out, "datagram sockets have no connections to listen for: use a stream or seqpacket");
-		return;
 	case ENAMETOOLONG:
 		say(out, "the path %s is too long for a Unix socket (107 bytes): use a shorter directory", w->path);
 		return;
@@ -269,7 +266,7 @@ VSOCK_API char *vsock_explain(enum vsock_op op, const struct vsock_addr *addr, c
 	struct text out = { buf, size };
 
 	if (addr->kind == VSOCK_KIND_HYBRID && op == VSOCK_OP_DIAL)
-		explain_hybrid_dial(addr, &w, code, out);
+		explain_hybrid_dial(&w, code, out);
 	else if (addr->kind == VSOCK_KIND_HYBRID)
 		explain_hybrid_listen(addr, &w, code, out);
 	else if (explain_device(addr, &w, code, out))

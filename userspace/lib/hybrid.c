@@ -118,9 +118,32 @@ static int read_reply(int fd, int64_t deadline)
 	return reply.state == REPLY_OK ? 0 : -EPROTO;
 }
 
+/* With a name that the kernel makes up: without one there is no answer. */
+static int connect_dgram(int fd, const struct sockaddr_un *name, socklen_t len)
+{
+	const struct sockaddr_un any = { .sun_family = AF_UNIX };
+
+	if (bind(fd, (const struct sockaddr *)&any, sizeof(any.sun_family)) < 0 ||
+	    connect(fd, (const struct sockaddr *)name, len) < 0)
+		return -errno;
+	return 0;
+}
+
+static const char *suffix_of(const struct vsock_addr *addr)
+{
+	switch (vsock_type(addr)) {
+	case SOCK_SEQPACKET:
+		return "_seqpacket";
+	case SOCK_DGRAM:
+		return "_dgram";
+	default:
+		return "";
+	}
+}
+
 static int handshake(int fd, const struct vsock_addr *addr, const struct vsock_options *options)
 {
-	const char *suffix = vsock_type(addr) == SOCK_SEQPACKET ? "_seqpacket" : "";
+	const char *suffix = suffix_of(addr);
 	int64_t deadline = options->timeout_ms ? vsock_now_ms() + options->timeout_ms : 0;
 	struct sockaddr_un name;
 	socklen_t len;
@@ -129,6 +152,8 @@ static int handshake(int fd, const struct vsock_addr *addr, const struct vsock_o
 	err = fill_name(&name, &len, addr->path, suffix);
 	if (!err)
 		err = vsock_set_buffer(fd, VSOCK_KIND_HYBRID, options->buffer_size);
+	if (!err && vsock_type(addr) == SOCK_DGRAM)
+		return connect_dgram(fd, &name, len);
 	if (!err)
 		err = connect_in_time(fd, &name, len, options->timeout_ms);
 	if (!err)
@@ -140,8 +165,7 @@ int vsock_hybrid_dial(const struct vsock_addr *addr, const struct vsock_options 
 {
 	int fd, err;
 
-	if (vsock_type(addr) == SOCK_DGRAM || options->local_port != VSOCK_PORT_ANY ||
-	    options->local_cid != VSOCK_CID_ANY)
+	if (options->local_port != VSOCK_PORT_ANY || options->local_cid != VSOCK_CID_ANY)
 		return -EOPNOTSUPP;
 	fd = socket(AF_UNIX, vsock_type(addr) | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -185,11 +209,11 @@ static int bind_name(int fd, const struct sockaddr_un *name, socklen_t len, int 
 
 static int listen_name(const struct vsock_addr *addr, struct sockaddr_un *name, socklen_t *len)
 {
-	char suffix[16];
+	char suffix[24];
 
 	if (addr->port == VSOCK_PORT_ANY)
 		return -EINVAL;
-	snprintf(suffix, sizeof(suffix), "_%u", addr->port);
+	snprintf(suffix, sizeof(suffix), "%s_%u", vsock_type(addr) == SOCK_DGRAM ? "_dgram" : "", addr->port);
 	return fill_name(name, len, addr->path, suffix);
 }
 
@@ -208,7 +232,7 @@ int vsock_hybrid_listen(const struct vsock_addr *addr, const struct vsock_option
 	err = vsock_set_buffer(fd, VSOCK_KIND_HYBRID, options->buffer_size);
 	if (!err)
 		err = bind_name(fd, &name, len, vsock_type(addr));
-	if (!err && listen(fd, (int)options->backlog) < 0) {
+	if (!err && vsock_type(addr) != SOCK_DGRAM && listen(fd, (int)options->backlog) < 0) {
 		err = -errno;
 		if (name.sun_path[0])
 			unlink(name.sun_path);

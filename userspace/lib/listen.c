@@ -19,7 +19,9 @@ static int listen_vsock(const struct vsock_addr *addr, const struct vsock_option
 	if (fd < 0)
 		return -errno;
 	err = vsock_set_buffer(fd, VSOCK_KIND_VSOCK, options->buffer_size);
-	if (!err && (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, (int)options->backlog) < 0))
+	if (!err && bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+		err = -errno;
+	if (!err && vsock_type(addr) != SOCK_DGRAM && listen(fd, (int)options->backlog) < 0)
 		err = -errno;
 	if (!err)
 		return fd;
@@ -37,8 +39,6 @@ VSOCK_API int vsock_listen(const struct vsock_addr *addr, const struct vsock_opt
 		how = *options;
 	if (!how.backlog)
 		how.backlog = DEFAULT_BACKLOG;
-	if (vsock_type(&at) == SOCK_DGRAM)
-		return -EOPNOTSUPP;
 	if (at.kind == VSOCK_KIND_HYBRID)
 		return vsock_hybrid_listen(&at, &how);
 	err = vsock_resolve(&at);

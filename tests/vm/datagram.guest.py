@@ -1,0 +1,294 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a guest's programs see of datagrams: one function per line of the table in docs/PROTOCOL.md.
+
+    datagram.guest.py NAME [ARGUMENT...]     in the guest, as root; prints what the host's part wants to know
+    datagram.guest.py rows NAME...           several, without arguments: a line for each
+
+The host's part, tests/vm/datagram, echoes what arrives at ECHO, swallows it at SINK, and has nobody at NOBODY.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import random
+import select
+import socket
+import struct
+import sys
+import time
+import traceback
+
+HOST, LOCAL, ANY = 2, 1, socket.VMADDR_CID_ANY
+ECHO, SINK, NOBODY, PORT = 7000, 7001, 7999, 5000
+LARGEST = 65536
+SO_MEMINFO, MEMINFO_DROPS = 55, 8
+PATTERN = bytes((at ^ (at >> 8) * 31) & 0xff for at in range(LARGEST))
+
+
+def sock(port=None, cid=ANY, timeout=20):
+    s = socket.socket(socket.AF_VSOCK, socket.SOCK_DGRAM)
+    s.settimeout(timeout)
+    if port is not None:
+        s.bind((cid, port))
+    return s
+
+
+def fails(what, *names):
+    try:
+        got = what()
+    except OSError as error:
+        name = errno.errorcode[error.errno]
+        assert name in names, f"{name}, not {names}"
+        return
+    raise AssertionError(f"{got}, not {names}")
+
+
+def drops(s):
+    return struct.unpack_from("9I", s.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[MEMINFO_DROPS]
+
+
+def own_cid():
+    with open("/dev/vsock", "rb") as dev:
+        return struct.unpack("I", fcntl.ioctl(dev, 0x7b9, b"\0" * 4))[0]
+
+
+def body(seq, length, seed):
+    """A datagram that says which it is; every byte of it is known."""
+    head = struct.pack("<IIQ", seq, length, seed)
+    return (head + PATTERN[:max(length - len(head), 0)])[:max(length, len(head))]
+
+
+def absent():
+    """No datagrams at the other end: ENODEV, soon, and every time; streams do not care."""
+    for _ in range(3):
+        began = time.monotonic()
+        fails(sock, "ENODEV")
+        assert time.monotonic() - began < float(sys.argv[2]), "that took long"
+
+
+def stream():
+    """A stream to the echo service."""
+    s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    s.settimeout(20)
+    s.connect((HOST, ECHO))
+    s.sendall(PATTERN)
+    got = b""
+    while len(got) < len(PATTERN):
+        got += s.recv(LARGEST)
+    assert got == PATTERN
+
+
+def sizes():
+    """Zero to the largest, whole, with the sender's address; more is EMSGSIZE."""
+    s = sock()
+    for n in (0, 1, 43, 44, 1983, 1984, 3732, 3733, 4096, 4097, 32767, 32768, 65535, LARGEST):
+        assert s.sendto(PATTERN[:n], (HOST, ECHO)) == n
+        data, source = s.recvfrom(LARGEST + 1)
+        assert data == PATTERN[:n] and source == (HOST, ECHO), (n, len(data), source)
+    fails(lambda: s.sendto(b"x" * (LARGEST + 1), (HOST, ECHO)), "EMSGSIZE")
+    assert s.getsockname()[1] >= 1024
+
+
+def flags():
+    """MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT; a short read loses the rest, and says so."""
+    s = sock()
+    s.sendto(PATTERN[:1000], (HOST, ECHO))
+    select.select([s], [], [], 20)
+    assert s.recv(10, socket.MSG_PEEK) == PATTERN[:10]
+    data, _, got, source = s.recvmsg(10, 0, socket.MSG_PEEK | socket.MSG_TRUNC)
+    assert data == PATTERN[:10] and got & socket.MSG_TRUNC and source == (HOST, ECHO)
+    assert s.recv_into(bytearray(10), 10, socket.MSG_PEEK | socket.MSG_TRUNC) == 1000
+    data, _, got, _ = s.recvmsg(10)
+    assert data == PATTERN[:10] and got & socket.MSG_TRUNC
+    fails(lambda: s.recv(10, socket.MSG_DONTWAIT), "EAGAIN")
+    fails(lambda: s.recv(10, socket.MSG_OOB), "EOPNOTSUPP")
+    fails(lambda: s.send(b"x"), "EINVAL", "ENOTCONN", "EDESTADDRREQ")
+
+
+def connected():
+    """connect() fixes the peer; others are not heard; nobody there is ECONNREFUSED; AF_UNSPEC ends it."""
+    s = sock(PORT)
+    s.connect((HOST, ECHO))
+    assert s.getpeername() == (HOST, ECHO)
+    other = sock()
+    other.sendto(b"other", (own_cid(), PORT))
+    s.send(b"mine")
+    assert s.recv(100) == b"mine"
+    fails(lambda: s.recv(100, socket.MSG_DONTWAIT), "EAGAIN")
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.connect(s.fileno(), struct.pack("H", socket.AF_UNSPEC) + b"\0" * 14, 16) == 0
+    other.sendto(b"other", (own_cid(), PORT))
+    data, source = s.recvfrom(100)
+    assert data == b"other" and source == (own_cid(), other.getsockname()[1]), source
+    s.sendto(b"back", source)
+    assert other.recv(100) == b"back"
+
+
+def refused():
+    """Nobody bound: a connected sender hears of it at its next call, another never."""
+    s = sock()
+    s.connect((HOST, NOBODY))
+    s.send(b"x")
+    fails(lambda: s.recv(100), "ECONNREFUSED")
+    s.send(b"x")
+    poll = select.poll()
+    poll.register(s, 0)
+    assert poll.poll(20000)[0][1] & select.POLLERR
+    fails(lambda: s.send(b"x"), "ECONNREFUSED")
+    u = sock()
+    u.sendto(b"x", (HOST, NOBODY))
+    u.sendto(b"y", (HOST, ECHO))
+    assert u.recv(100) == b"y"
+    u.connect((77, 1000))
+    u.send(b"x")
+    fails(lambda: u.recv(100), "ECONNREFUSED")
+
+
+def ports():
+    """Ports of their own; one owner each; below 1024 by privilege; any CID, or one."""
+    st = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    st.bind((ANY, PORT))
+    s = sock(PORT)
+    fails(lambda: sock(PORT), "EADDRINUSE")
+    fails(lambda: sock(PORT, own_cid()), "EADDRINUSE")
+    fails(lambda: s.bind((ANY, PORT + 1)), "EINVAL")
+    fails(lambda: sock(PORT + 1, 99), "EADDRNOTAVAIL")
+    one = sock(PORT + 1, own_cid())
+    assert one.getsockname() == (own_cid(), PORT + 1)
+    one.sendto(b"x", (HOST, ECHO))
+    assert one.recv(10) == b"x"
+    low = sock(1023)
+    low.sendto(b"x", (HOST, ECHO))
+    assert low.recv(10) == b"x"
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setuid(65534)
+            fails(lambda: sock(1022), "EACCES")
+            sock(1024)
+        except BaseException as error:
+            print(repr(error))
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    s.close()
+    sock(PORT)
+
+
+def local():
+    """Own CID and, with vsock_loopback, CID 1: a socket of this machine, and the answer finds its way."""
+    for cid in (own_cid(), LOCAL):
+        a, b = sock(PORT), sock()
+        for n in (0, 1, 5000, LARGEST):
+            b.sendto(PATTERN[:n], (cid, PORT))
+            data, source = a.recvfrom(LARGEST)
+            assert data == PATTERN[:n] and source == (cid, b.getsockname()[1]), source
+            a.sendto(b"answer", source)
+            assert b.recvfrom(100) == (b"answer", (cid, PORT))
+        b.connect((cid, PORT + 7))
+        b.send(b"x")
+        fails(lambda: b.recv(10), "ECONNREFUSED")
+        a.close()
+    one = sock(PORT, LOCAL)
+    fails(lambda: one.sendto(b"x", (HOST, ECHO)), "EINVAL")
+    sock().sendto(b"x", (own_cid(), PORT))
+    fails(lambda: one.recv(10, socket.MSG_DONTWAIT), "EAGAIN")
+
+
+def shutdowns():
+    """No more after SHUT_WR; what was there before SHUT_RD can be read, then there is nothing."""
+    s = sock()
+    s.connect((HOST, ECHO))
+    s.send(b"one")
+    assert select.select([s], [], [], 20)[0]
+    s.shutdown(socket.SHUT_WR)
+    fails(lambda: s.sendto(b"x", (HOST, ECHO)), "EPIPE")
+    s.shutdown(socket.SHUT_RD)
+    assert s.recv(100) == b"one"
+    s.setblocking(True)
+    assert s.recv(100) == b""
+
+
+def receive_limit():
+    """SO_RCVBUF: what does not fit is dropped whole and counted, what fits is whole."""
+    s, sender = sock(PORT), sock()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 40000)
+    for seq in range(200):
+        sender.sendto(body(seq, 2000, 1), (own_cid(), PORT))
+    got = 0
+    while True:
+        try:
+            data = s.recv(LARGEST, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            break
+        assert data == body(struct.unpack_from("<I", data)[0], 2000, 1)
+        got += 1
+    assert 5 < got < 100 and got + drops(s) == 200, (got, drops(s))
+
+
+def send_limit():
+    """SO_SNDBUF: with a device that stands still EAGAIN, or a timeout, or waiting, as the caller likes."""
+    s = sock()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100000)
+    print("stop", flush=True)
+    sys.stdin.readline()
+    sent = 0
+    try:
+        while sent < 10000:
+            s.sendto(PATTERN[:5000], socket.MSG_DONTWAIT, (HOST, SINK))
+            sent += 1
+    except BlockingIOError:
+        pass
+    assert 10 < sent < 100, sent
+    s.setblocking(True)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 200000))
+    began = time.monotonic()
+    fails(lambda: s.sendto(b"x", (HOST, SINK)), "EAGAIN")
+    assert 0.15 < time.monotonic() - began < 5
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 30, 0))
+    print("go", flush=True)
+    began = time.monotonic()
+    assert s.sendto(b"x", (HOST, SINK)) == 1
+    print(sent + 1, flush=True)
+
+
+def blast():
+    """Send datagrams of random sizes, each with a number; print how many."""
+    count, seed = int(sys.argv[2]), int(sys.argv[3])
+    rng, s = random.Random(seed), sock()
+    for seq in range(count):
+        s.sendto(body(seq, int(LARGEST ** rng.random()), seed), (HOST, SINK))
+    print(count)
+
+
+def collect():
+    """Receive such datagrams until one says "end"; print how many came and how many the socket dropped."""
+    seed = int(sys.argv[2])
+    s = sock(PORT, timeout=60)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(sys.argv[3]))
+    print("ready", flush=True)
+    seen = set()
+    while True:
+        data, source = s.recvfrom(LARGEST)
+        if data == b"end":
+            s.sendto(b"%d %d" % (len(seen), drops(s)), source)
+            break
+        seq, length, _ = struct.unpack_from("<IIQ", data)
+        assert data == body(seq, length, seed) and seq not in seen
+        seen.add(seq)
+
+
+def rows():
+    for name in sys.argv[2:]:
+        try:
+            globals()[name]()
+        except Exception:
+            print(f"not ok - {name}", traceback.format_exc(), flush=True)
+        else:
+            print(f"ok - {name}", flush=True)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
