@@ -214,7 +214,7 @@ static struct vst_link *link_to(enum vst_dgram_way way, u32 cid)
 	if (side)
 		link = side->route(cid);
 	rcu_read_unlock();
-	return link;
+	return IS_ERR(link) ? NULL : link;
 }
 
 static u32 own_cid(void)

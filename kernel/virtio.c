@@ -447,6 +447,12 @@ static void post_event(struct vst_dev *dev, struct virtio_vsock_event *event)
 	virtqueue_add_inbuf(dev->vqs[VQ_EVENT], &sg, 1, event, GFP_KERNEL);
 }
 
+/* Not virtio_has_feature(), which wants the feature to be in the driver's table; without datagrams it is not. */
+static bool offers_datagrams(const struct vst_dev *dev)
+{
+	return dev->vdev->features & BIT_ULL(VSP_F_DGRAM);
+}
+
 /* virtio 1.4 5.10.6.7, driver: fetch the CID, shut existing connections down, keep listening. */
 static void take_event(struct vst_dev *dev, const struct virtio_vsock_event *event, u32 len)
 {
@@ -459,7 +465,7 @@ static void take_event(struct vst_dev *dev, const struct virtio_vsock_event *eve
 	if (read_cid(dev, &cid))
 		vst_link_set_cid(&dev->link, cid);
 	vst_link_reset(&dev->link);
-	vst_dgram_discover(&dev->link, virtio_has_feature(dev->vdev, VSP_F_DGRAM));
+	vst_dgram_discover(&dev->link, offers_datagrams(dev));
 }
 
 /* Returns true if the turn is over before the ring is empty. */
@@ -591,7 +597,7 @@ static int dev_start(struct vst_dev *dev)
 	virtqueue_kick(dev->vqs[VQ_EVENT]);
 	mutex_unlock(&dev->event_lock);
 	vst_link_up(&dev->link);
-	vst_dgram_discover(&dev->link, virtio_has_feature(dev->vdev, VSP_F_DGRAM));
+	vst_dgram_discover(&dev->link, offers_datagrams(dev));
 	return 0;
 }
 

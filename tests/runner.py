@@ -30,6 +30,7 @@ MODULE_KERNELS = ["6.1", "6.12", "newest"]
 BUILDS = {
     ".": ({}, [], ["build"]),
     "sanitize": ({}, ["-Db_sanitize=address,undefined"], ["build"]),
+    "threads": ({}, ["-Db_sanitize=thread"], ["build"]),
     "fuzz": ({"CC": "clang"}, ["-Dfuzz=true", "-Db_sanitize=address,undefined"], ["build", "fuzz"]),
 }
 
@@ -50,7 +51,7 @@ RINGS = {
     "conformance": Ring("the specification, statement by statement", ["."]),
     "fuzz": Ring("each fuzzer for a few seconds, starting from its corpus", ["fuzz"], needs=["fuzz"]),
     "sim": Ring("simulated peers, links and liars, from seeds, natively and under sanitizers", [".", "sanitize"]),
-    "e2e": Ring("the userspace programs together, natively and under sanitizers", [".", "sanitize"]),
+    "e2e": Ring("the userspace programs together, natively and under sanitizers", [".", "sanitize", "threads"]),
     "kapi": Ring("what a program sees of the kernel modules, in VMs", ["."], modules=True, needs=["vm", "modules"]),
     "vm": Ring("stock kernels, our modules and the daemon together, in VMs", ["."], modules=True,
                needs=["vm", "modules"]),
@@ -341,7 +342,7 @@ def parse():
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
     parser.add_argument("-j", dest="jobs", type=int, default=1, help="cases without a VM at a time (default: 1)")
-    parser.add_argument("--vms", type=int, default=2, help="cases with a VM at a time (default: 2)")
+    parser.add_argument("--vms", type=int, default=1, help="cases with a VM at a time (default: 1)")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:at])

@@ -122,6 +122,8 @@ serve command &
 serve script
 """
 
+EMULATED_WATCHDOG_S = 60    # half of the time after which a processor counts as locked up; the kernel's most
+
 # In the guest: what our driver records of its connections' states, for tests/vm/replay-trace.c.
 TRACE_FILE = "/run/vst.trace"
 VST_TRACE = r"""#!/bin/sh
@@ -593,7 +595,9 @@ class VM:
         qemu = find_program("qemu-system-x86_64")
         log_level = "ignore_loglevel" if "debug" in self.append else "loglevel=6"
         # A timer that is late because the machine is busy is not broken; the kernel would give up booting.
-        cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {self.append}".strip()
+        # An emulated processor stands still while a busy machine does something else; the kernel calls 20 s a lockup.
+        watchdog = "" if self.accel == "kvm" else f"watchdog_thresh={EMULATED_WATCHDOG_S}"
+        cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {watchdog} {self.append}".strip()
         accel = ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else \
             ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
         argv = [qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35",

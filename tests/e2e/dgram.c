@@ -9,6 +9,7 @@
 #include "kernel/proto/dgram.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -25,6 +26,7 @@ enum {
 	COST = 256,
 	QUEUES = 1 << 20, /* for all of them */
 	REFUSALS = 100,	  /* resets a second */
+	IN_FLIGHT = 3,	  /* datagrams of any size that a sender may have in Unix queues without waiting */
 };
 
 static struct fix f[2];
@@ -660,6 +662,101 @@ static void siblings(void)
 	fix_fleet_end(f, 2);
 }
 
+/* What test 'random' knows of one direction. */
+struct way {
+	u32 sent;
+	u32 came;
+	u32 last;
+};
+
+/* Datagram number @seq, of @len bytes of stuff behind the number. */
+static u32 number(u32 seq, u32 len)
+{
+	memcpy(stuff, &seq, sizeof(seq));
+	return len < sizeof(seq) ? sizeof(seq) : len;
+}
+
+static void count(struct way *w, const void *bytes, size_t len)
+{
+	u32 seq;
+
+	memcpy(&seq, bytes, sizeof(seq));
+	CHECK(seq > w->last && seq <= w->sent && !memcmp((const u8 *)bytes + 4, stuff + 4, len - 4));
+	w->last = seq;
+	w->came++;
+}
+
+/* One more for the host, whole or in pieces. */
+static void random_from_guest(struct way *w, u32 random)
+{
+	u32 len = number(++w->sent, random >> 8 & 0xffff), at = 0, piece = 1 + (random & 0xff) * 200;
+
+	if (random & 1) {
+		guest_send(HOST_PORT, GUEST_PORT, len);
+		return;
+	}
+	for (; at < len; at += piece) {
+		piece = piece < len - at ? piece : len - at;
+		fragment(piece < len ? len : 0, at, piece);
+	}
+}
+
+/* Take what the guest has got, up to the end of a datagram; @at is how much of one is there. */
+static void take_at_guest(struct way *w, u8 *whole, u32 *at, int ms)
+{
+	struct vsp_hdr hdr;
+
+	while (peer_recv(&f->peer, &hdr, got, ms)) {
+		CHECK(hdr.type == VSP_TYPE_DGRAM && hdr.op == VSP_OP_RW && hdr.fwd_cnt == *at);
+		memcpy(whole + *at, got, hdr.len);
+		*at += hdr.len;
+		if (hdr.buf_alloc && *at < hdr.buf_alloc)
+			continue;
+		count(w, whole, *at);
+		*at = 0;
+	}
+}
+
+/* Random sizes both ways at once: each that comes is intact and comes once, each that does not is counted. */
+static void random_both_ways(void)
+{
+	static u8 whole[VSP_DGRAM_MAX];
+	struct way to_host = { 0 }, to_guest = { 0 };
+	u32 state = 4711, at = 0;
+	int fd, client;
+	ssize_t n;
+
+	begin(64, 3776, NULL);
+	fd = host_port(HOST_PORT);
+	client = host_socket("client");
+	for (u32 i = 0; i < 3000; i++) {
+		state = state * 1664525 + 1013904223;
+		if (state >> 30 > 1)
+			random_from_guest(&to_host, state);
+		else if (to_guest.sent - to_guest.came < IN_FLIGHT)
+			CHECK(client_send(client, GUEST_PORT, number(++to_guest.sent, state >> 8 & 0xffff)) > 0);
+		take_at_guest(&to_guest, whole, &at, to_guest.sent - to_guest.came == IN_FLIGHT);
+		while (state >> 28 & 1 && (n = recv(fd, got, sizeof(got), MSG_DONTWAIT)) >= 0)
+			count(&to_host, got, (size_t)n);
+	}
+	while (to_guest.came < to_guest.sent)
+		take_at_guest(&to_guest, whole, &at, 1);
+	fix_reject(f, "dgrams_to_guest", to_guest.sent);
+	/* The last one is for another port: it is there when all before it are, or are counted. */
+	guest_send(HOST_PORT, GUEST_PORT, 4);
+	while (poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 300) > 0) {
+		n = recv(fd, got, sizeof(got), 0);
+		if (n == 4 && !memcmp(got, stuff, 4) && to_host.last == to_host.sent)
+			break;
+		count(&to_host, got, (size_t)n);
+	}
+	fix_reject(f, "dgrams_from_guest", to_host.came);
+	if (to_host.came < to_host.sent)
+		fix_reject(f, "dgrams_full", to_host.sent - to_host.came);
+	CHECK(to_host.came > 100 && to_guest.came > 500);
+	fix_end(f);
+}
+
 /* A guest that starts anew is probed for nothing: it probes. */
 static void forgotten_at_reset(void)
 {
@@ -703,6 +800,7 @@ const struct test dgram_tests[] = {
 	{ "datagrams with wrong context identifiers", spoofed },
 	{ "datagrams for a guest that does not read", slow_guest },
 	{ "datagrams between guests", siblings },
+	{ "datagrams of random sizes both ways", random_both_ways },
 	{ "datagrams after the guest started anew", forgotten_at_reset },
 	{ NULL, NULL },
 };

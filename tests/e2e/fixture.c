@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 enum {
-	ARGS_MAX = 40,
+	ARGS_MAX = 40 + 2 * FIX_FLEET_MAX,
 };
 
 u64 fix_now_ms(void)

@@ -22,8 +22,10 @@
 #define CID 7
 
 /* KiB that a sanitizer adds to a daemon's memory: blocks that were freed, and shadows. The native run is strict. */
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__)
 #define FIX_SANITIZER_KIB 8192
+#elif defined(__SANITIZE_THREAD__)
+#define FIX_SANITIZER_KIB 65536
 #else
 #define FIX_SANITIZER_KIB 0
 #endif
@@ -31,7 +33,7 @@
 #define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
 
 enum {
-	FIX_FLEET_MAX = 8,
+	FIX_FLEET_MAX = 64,
 };
 
 /**

@@ -48,7 +48,8 @@ int main(int argc, char **argv)
 {
 	static const struct test *const all[] = { handshake_tests, life_tests,	   transfer_tests, seqpacket_tests,
 						  hostile_tests,   resource_tests, fleet_tests,	   options_tests,
-						  siblings_tests,  control_tests,  defects_tests,  dgram_tests };
+						  siblings_tests,  control_tests,  defects_tests,  faults_tests,
+						  dgram_tests };
 	bool good = true;
 
 	if (!getenv("VSOCKD")) {

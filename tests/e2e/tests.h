@@ -19,6 +19,7 @@ extern const struct test options_tests[];
 extern const struct test siblings_tests[];
 extern const struct test control_tests[];
 extern const struct test defects_tests[];
+extern const struct test faults_tests[];
 extern const struct test dgram_tests[];
 
 #endif

@@ -6,7 +6,11 @@
  */
 #include "fuzz.h"
 
-enum { INPUTS = 20000, INPUT_MAX = 512 };
+#ifndef FUZZ_INPUTS
+#define FUZZ_INPUTS 20000
+#endif
+
+enum { INPUTS = FUZZ_INPUTS, INPUT_MAX = 512 };
 
 static int replay(const char *path)
 {

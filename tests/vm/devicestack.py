@@ -303,12 +303,12 @@ def run_kernel(title, kernel, lines, only, features=0, programs=(), **options):
         dev.close()
 
 
-def run_lines(title, lines, words, default=DEFAULT, **options):
+def run_lines(title, lines, words, **options):
     """Every line on the DEFAULT kernels, or those that are named; the exit status. A kernel may be a directory."""
     kernels = [word for word in words if word in KERNELS or "/" in word]
     only = [word for word in words if word not in kernels]
     if unknown := set(only) - {function.__name__ for _, function in lines}:
         sys.exit(f"neither a kernel nor a line: {' '.join(unknown)}")
-    for kernel in kernels or default:
+    for kernel in kernels or DEFAULT:
         run_kernel(title, kernel, lines, only, **options)
     return 1 if FAILED else 0

@@ -114,9 +114,9 @@ static void check_verdict(const struct record *r)
 		wrong("flow %" PRIu64 ": no such state or event", r->id);
 		return;
 	}
-	if (strcmp(r->state.name, vsp_state_name(r->state.number)) ||
-	    strcmp(r->event.name, vsp_event_name(r->event.number)) ||
-	    strcmp(r->next.name, vsp_state_name(r->next.number)))
+	if (strcmp(r->state.name, vsp_state_name(r->state.number)) != 0 ||
+	    strcmp(r->event.name, vsp_event_name(r->event.number)) != 0 ||
+	    strcmp(r->next.name, vsp_state_name(r->next.number)) != 0)
 		wrong("flow %" PRIu64 ": a name that is not its number's", r->id);
 	v = vsp_conn_step(r->state.number, r->event.number);
 	if (!v.possible)

@@ -471,8 +471,9 @@ static int load_verdict(int map_fd, bool redirect)
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	const int pseudo = BPF_PSEUDO_MAP_FD;
+	const uint8_t load_dw = BPF_DW; /* BPF_LD and BPF_IMM are 0 */
 	const struct bpf_insn hand_over[] = {
-		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_2, .src_reg = pseudo, .imm = map_fd },
+		{ .code = load_dw, .dst_reg = BPF_REG_2, .src_reg = pseudo, .imm = map_fd },
 		{ .code = 0 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = 1 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_4, .imm = BPF_F_INGRESS },
@@ -506,15 +507,16 @@ static void do_sockmap(struct slot *s, char **w)
 	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 2 };
 	union bpf_attr attach = { .attach_type = BPF_SK_SKB_VERDICT };
 	struct slot *to = w[0] ? &slots[number(w, 0, 0) % SLOTS] : NULL;
-	int map_fd = bpf(BPF_MAP_CREATE, &map), prog_fd = load_verdict(map_fd, to), pair[2];
+	int map_fd = bpf(BPF_MAP_CREATE, &map), prog_fd = load_verdict(map_fd, to), pair[2] = { -1, -1 };
+	bool good = map_fd >= 0 && prog_fd >= 0;
 
 	attach.target_fd = (uint32_t)map_fd;
 	attach.attach_bpf_fd = (uint32_t)prog_fd;
-	if (map_fd < 0 || prog_fd < 0 || bpf(BPF_PROG_ATTACH, &attach))
-		say_error();
-	else if (to && (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) || map_socket(map_fd, 1, pair[0])))
-		say_error();
-	else if (map_socket(map_fd, 0, s->fd))
+	good = good && !bpf(BPF_PROG_ATTACH, &attach);
+	if (good && to)
+		good = !socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) && !map_socket(map_fd, 1, pair[0]);
+	good = good && !map_socket(map_fd, 0, s->fd);
+	if (!good)
 		say_error();
 	else if (to)
 		*to = (struct slot){ .fd = pair[0] };

@@ -25,7 +25,7 @@ static const char *complaint(char *bytes, size_t len)
 {
 	static const char word[] = "error ";
 
-	if (len < sizeof(word) || strncmp(bytes, word, sizeof(word) - 1))
+	if (len < sizeof(word) || strncmp(bytes, word, sizeof(word) - 1) != 0)
 		return NULL;
 	bytes[len - 1] = '\0';
 	return bytes + sizeof(word) - 1;

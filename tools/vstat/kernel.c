@@ -62,7 +62,8 @@ static void read_attrs(const struct nlmsghdr *head, const struct nlattr **attrs,
 {
 	const char *at = (const char *)head + HEAD, *end = (const char *)head + head->nlmsg_len;
 
-	memset(attrs, 0, n * sizeof(*attrs));
+	for (size_t i = 0; i < n; i++)
+		attrs[i] = NULL;
 	while (end - at >= NLA_HDRLEN) {
 		const struct nlattr *attr = (const void *)at;
 		uint16_t number = attr->nla_type & NLA_TYPE_MASK;

@@ -220,7 +220,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (kernel) {
-		if (argc - optind > 1 || (argc - optind == 1 && strcmp(argv[optind], "connections"))) {
+		if (argc - optind > 1 || (argc - optind == 1 && strcmp(argv[optind], "connections") != 0)) {
 			fputs("vstat: the kernel knows connections only\n", stderr);
 			return EXIT_USAGE;
 		}

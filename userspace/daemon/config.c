@@ -38,6 +38,7 @@ static const struct key guest_keys[] = {
 	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
 	{ "queue-size", RING_SIZE, GUEST(queue_size), 1, VSP_RING_SIZE_MAX },
 	{ "max-connections", NUMBER, GUEST(conns_max), 1, VSD_CONNS_MAX },
+	{ "max-rate", NUMBER, GUEST(rate_kib), 0, VSD_LIMIT_KIB_MAX },
 	{ "handshake-timeout", NUMBER, GUEST(handshake_ms), 1, VSD_TIMEOUT_MAX_MS },
 	{ "connect-timeout", NUMBER, GUEST(connect_ms), 1, VSD_TIMEOUT_MAX_MS },
 	{ "close-timeout", NUMBER, GUEST(close_ms), 1, VSD_TIMEOUT_MAX_MS },

@@ -8,6 +8,7 @@
 #ifndef VSD_CONFIG_H
 #define VSD_CONFIG_H
 
+#include "daemon/limit.h"
 #include "daemon/log.h"
 
 enum {
@@ -71,6 +72,7 @@ struct vsd_policy {
  * @window: receive window of a connection
  * @queue_size: largest ring
  * @conns_max: most connections; @conns_asked: before the limit of open files was considered
+ * @rate_kib: KiB a second on its rings, in each direction; 0: as many as there are
  * @handshake_ms, @connect_ms, @close_ms, @linger_ms: deadlines
  * @line: of the configuration file, or 0
  * @given: keys that were set, as bits
@@ -89,6 +91,7 @@ struct vsd_guest_opts {
 	u32 queue_size;
 	u32 conns_max;
 	u32 conns_asked;
+	u32 rate_kib;
 	u32 handshake_ms;
 	u32 connect_ms;
 	u32 close_ms;

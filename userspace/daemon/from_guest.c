@@ -53,6 +53,7 @@ static void hold(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u32 d
 	vsock_mux_unarrive(&s->c, s->batch_bytes - bytes);
 	vu_ring_unuse(&g->dev.rings[VU_RING_TX], b->left);
 	g->tap.again += b->left;
+	vsd_limit_give(&g->from_limit, g->opts->rate_kib, s->batch_bytes - bytes + (u64)b->left * VSP_HDR_LEN);
 	g->counters.packets_from_guest -= b->left;
 	if (g->held != s || done)
 		g->held_until = g->loop->now + VSD_HOLD_MS * VSD_MS;
@@ -276,6 +277,7 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 		packet(g, b, &d.hdr, p.niov);
 	else
 		refuse(g, &d);
+	vsd_limit_take(&g->from_limit, g->opts->rate_kib, p.bytes, g->loop->now);
 	g->counters.packets_from_guest++;
 	vu_ring_use(r, p.head, 0);
 	b->taken++;
@@ -287,15 +289,17 @@ bool vsd_from_guest(struct vsd_guest *g)
 	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
 	struct batch b = { 0 };
 	enum took t = TOOK_ONE;
-	bool stopped = false;
+	bool stopped = false, limited = false;
 
+	g->from_waits = false;
 	if (!g->from_due || !vu_ring_live(r))
 		return false;
 	vu_ring_hush(r);
 	for (u32 n = 0; n < VSD_BATCH_PACKETS && t == TOOK_ONE; n++) {
 		/* A packet that might have to be answered waits until answers have left. */
 		stopped = !vsp_budget_left(&g->mux.budget);
-		if (stopped)
+		limited = !vsd_from_allowed(g);
+		if (stopped || limited)
 			break;
 		t = take(g, &b);
 	}
@@ -305,6 +309,10 @@ bool vsd_from_guest(struct vsd_guest *g)
 		g->mux.rejects[VSP_REJECT_REPLIES]++;
 		return false;
 	}
+	/* It is looked at again when its rate allows; nothing rings for that. */
+	g->from_waits = limited;
+	if (limited)
+		return false;
 	/* While we come back by ourselves the guest need not ring. */
 	if (t == TOOK_NONE && g->loop->polling && !b.left)
 		return false;

@@ -403,8 +403,9 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		/* Answers that left make room for packets that had to wait for it. */
 		more = from || to ||
 		       (g->from_due && !g->loop->polling && vsp_budget_left(&g->mux.budget) &&
-			vu_ring_live(&g->dev.rings[VU_RING_TX])) ||
-		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]));
+			vu_ring_live(&g->dev.rings[VU_RING_TX]) && vsd_from_allowed(g)) ||
+		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]) &&
+			vsd_to_allowed(g));
 	}
 	if (g->dev.mem.lost) {
 		end_session(g, "it took the guest's memory away");
@@ -415,9 +416,20 @@ bool vsd_guest_serve(struct vsd_guest *g)
 	return more;
 }
 
+/* When its rate lets something move. */
+static u64 allowed_at(const struct vsd_guest *g)
+{
+	u64 from = g->from_waits ? vsd_limit_until(&g->from_limit, g->opts->rate_kib) : VSOCK_NEVER;
+	u64 to = g->to_waits ? vsd_limit_until(&g->to_limit, g->opts->rate_kib) : VSOCK_NEVER;
+
+	return from < to ? from : to;
+}
+
 u64 vsd_guest_deadline(const struct vsd_guest *g)
 {
-	u64 at = vsock_timers_next(&g->mux.timers);
+	u64 at = vsock_timers_next(&g->mux.timers), allowed = allowed_at(g);
+
+	at = allowed < at ? allowed : at;
 
 	if (g->host_paused && g->host_again < at)
 		at = g->host_again;

@@ -175,6 +175,7 @@ struct vsd_counters {
  * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
  * @tap: a capture
+ * @from_limit, @to_limit: of vsd_guest_opts.rate_kib; @from_waits, @to_waits: for that and nothing else
  */
 struct vsd_guest {
 	const struct vsd_guest_opts *opts;
@@ -209,6 +210,10 @@ struct vsd_guest {
 	bool host_paused;
 	u64 host_again;
 	struct vsd_tap tap;
+	struct vsd_limit from_limit;
+	struct vsd_limit to_limit;
+	bool from_waits;
+	bool to_waits;
 };
 
 /* guest.c */
@@ -236,6 +241,17 @@ void vsd_guest_event(struct vsd_watch *w, u32 events);
 
 /* Do what is to be done now. True: there is more to do at once. */
 bool vsd_guest_serve(struct vsd_guest *g);
+
+/* May packets from it, or to it, be moved now, as far as its rate goes? */
+static inline bool vsd_from_allowed(const struct vsd_guest *g)
+{
+	return vsd_limit_until(&g->from_limit, g->opts->rate_kib) <= g->loop->now;
+}
+
+static inline bool vsd_to_allowed(const struct vsd_guest *g)
+{
+	return vsd_limit_until(&g->to_limit, g->opts->rate_kib) <= g->loop->now;
+}
 
 /* Packets that it moved up to now: has anything happened? */
 static inline u64 vsd_guest_moved(const struct vsd_guest *g)

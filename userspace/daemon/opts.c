@@ -28,6 +28,7 @@ static const char usage[] =
 	"  --tx-buffer-size BYTES    receive window of each connection (262144)\n"
 	"  --queue-size N            largest virtqueue accepted, a power of two (1024)\n"
 	"  --max-connections N       most connections at a time (4096)\n"
+	"  --max-rate KIB            most KiB a second, in each direction (0: no limit)\n"
 	"  --handshake-timeout MS    for the CONNECT line (10000)\n"
 	"  --connect-timeout MS      for an answer to a connection request (2000)\n"
 	"  --close-timeout MS        for the guest to confirm a close (2000)\n"

@@ -48,6 +48,7 @@ static void put_header(struct vsd_guest *g, const struct iovec *iov, u32 niov, s
 		left -= n;
 	}
 	vsd_tap_packet(g, &wire, iov, niov, VSP_HDR_LEN, hdr.len);
+	vsd_limit_take(&g->to_limit, g->opts->rate_kib, VSP_HDR_LEN + hdr.len, g->loop->now);
 }
 
 /* Take a buffer; false where there is none. Ones too small for a header and a byte go back at once, if they may. */
@@ -393,9 +394,10 @@ bool vsd_to_guest(struct vsd_guest *g)
 	struct vu_ring *r = &g->dev.rings[VU_RING_RX];
 	u32 used = 0;
 
+	g->to_waits = false;
 	if (g->starved || !vu_ring_live(r))
 		return false;
-	while (used < VSD_TURN_CHAINS) {
+	while (used < VSD_TURN_CHAINS && vsd_to_allowed(g)) {
 		struct vsock_turn turn = vsock_mux_next(&g->mux);
 		bool sent;
 
@@ -411,5 +413,8 @@ bool vsd_to_guest(struct vsd_guest *g)
 		}
 	}
 	vu_ring_publish(r);
-	return !g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(r);
+	if (g->starved || !vsock_mux_next(&g->mux).any || !vu_ring_live(r))
+		return false;
+	g->to_waits = !vsd_to_allowed(g);
+	return !g->to_waits;
 }
