@@ -61,12 +61,14 @@ EXPORT_SYMBOL_GPL(vst_stat_name);
 EXPORT_SYMBOL_GPL(vst_dgram_add_side);
 EXPORT_SYMBOL_GPL(vst_dgram_remove_side);
 EXPORT_SYMBOL_GPL(vst_dgram_types);
+EXPORT_SYMBOL_GPL(vst_dgram_forget);
 EXPORT_SYMBOL_GPL(vst_dgram_discover);
 EXPORT_SYMBOL_GPL(vst_dgram_link_stop);
 EXPORT_SYMBOL_GPL(vsp_reject_name);
 EXPORT_SYMBOL_GPL(vsp_types_for);
 EXPORT_SYMBOL_GPL(vsp_chain_begin);
 EXPORT_SYMBOL_GPL(vsp_chain_step);
+EXPORT_SYMBOL_GPL(vsp_dgram_piece_at);
 
 static int __init vst_common_init(void)
 {

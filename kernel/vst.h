@@ -349,7 +349,7 @@ enum vst_stat {
 	VST_STAT_DGRAM_RX_NO_MEMORY, /* for want of memory */
 	VST_STAT_DGRAM_REFUSED,	     /* resets sent for those that nobody is bound for */
 	VST_STAT_DGRAM_TX,	     /* datagrams that went to the ring */
-	VST_STAT_DGRAM_TX_DROPPED,   /* that waited for it when the link went down */
+	VST_STAT_DGRAM_TX_DROPPED,   /* that waited for it when the link went down, or fitted no buffer of the peer */
 	NUM_VST_STATS,
 };
 
