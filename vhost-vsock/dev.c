@@ -19,9 +19,12 @@
 /* Features that say what types of sockets there are. */
 enum { TYPE_FEATURES = BIT(VSP_F_STREAM) | BIT(VSP_F_SEQPACKET) | BIT(VSP_F_NO_IMPLIED_STREAM) };
 
-static const u64 offered = TYPE_FEATURES | BIT_ULL(VH_F_NOTIFY_ON_EMPTY) | BIT_ULL(VHOST_F_LOG_ALL) |
-			   BIT_ULL(VH_F_ANY_LAYOUT) | BIT_ULL(VH_F_INDIRECT) | BIT_ULL(VH_F_EVENT_IDX) |
-			   BIT_ULL(VH_F_VERSION_1);
+static u64 offered(void)
+{
+	return TYPE_FEATURES | BIT_ULL(VH_F_NOTIFY_ON_EMPTY) | BIT_ULL(VHOST_F_LOG_ALL) | BIT_ULL(VH_F_ANY_LAYOUT) |
+	       BIT_ULL(VH_F_INDIRECT) | BIT_ULL(VH_F_EVENT_IDX) | BIT_ULL(VH_F_VERSION_1) |
+	       (vst_dgram_types() ? BIT_ULL(VSP_F_DGRAM) : 0);
+}
 
 /* ---- birth and death ---- */
 
@@ -97,6 +100,7 @@ static int vh_open(struct inode *inode, struct file *file)
 	if (!dev)
 		return -ENOMEM;
 	vst_link_init(&dev->link, &vh_side, &link_ops, VSP_CID_HOST);
+	dev->link.types |= vst_dgram_types();
 	/* Payload is copied from wherever it lies. */
 	dev->link.zerocopy = true;
 	mutex_init(&dev->lock);
@@ -167,13 +171,14 @@ static int set_features(struct vh_dev *dev, u64 features)
 {
 	int i;
 
-	if (features & ~offered)
+	if (features & ~offered())
 		return -EOPNOTSUPP;
 	/* One that does not run is checked when it is started. */
 	if (dev->running && (features & BIT_ULL(VHOST_F_LOG_ALL)) && !vh_log_fits(dev->mem, dev->rings[0].log_base))
 		return -EFAULT;
 	dev->features = features;
-	WRITE_ONCE(dev->link.types, vsp_types_for(features & TYPE_FEATURES));
+	/* Datagrams need no feature: a guest may ask for them in band. */
+	WRITE_ONCE(dev->link.types, vsp_types_for(features & TYPE_FEATURES) | vst_dgram_types());
 	for (i = 0; i < NUM_VH_RINGS; i++) {
 		struct vh_ring *r = &dev->rings[i];
 
@@ -445,7 +450,8 @@ static int locked_ioctl(struct vh_dev *dev, unsigned int cmd, void __user *argp)
 	case VHOST_VSOCK_SET_RUNNING:
 		return copy_from_user(&start, argp, sizeof(start)) ? -EFAULT : set_running(dev, start);
 	case VHOST_GET_FEATURES:
-		return copy_to_user(argp, &offered, sizeof(offered)) ? -EFAULT : 0;
+		value = offered();
+		return copy_to_user(argp, &value, sizeof(value)) ? -EFAULT : 0;
 	case VHOST_SET_FEATURES:
 		return copy_from_user(&value, argp, sizeof(value)) ? -EFAULT : set_features(dev, value);
 	case VHOST_GET_BACKEND_FEATURES:

@@ -61,6 +61,8 @@ int vh_guest_enter(struct vh_dev *dev, u32 cid)
 	WRITE_ONCE(dev->cid, cid);
 	WRITE_ONCE(dev->link.peer_cid, cid);
 	vst_link_reset(&dev->link);
+	/* It hears of its new CID by an event, and asks again. */
+	vst_dgram_forget(&dev->link, dev->link.dgrams.offered);
 	hlist_add_head_rcu(&dev->hash, bucket(cid));
 	mutex_unlock(&guests_lock);
 	return 0;
@@ -193,14 +195,16 @@ static int __init vh_init(void)
 	err = vsock_core_register(&vh_side.ops, VSOCK_TRANSPORT_F_H2G);
 	if (err)
 		goto exit_side;
+	vst_dgram_add_side(&vh_side, VST_DGRAM_TO_GUEST);
 	err = misc_register(&misc);
 	if (err)
-		goto unregister_core;
+		goto remove_dgrams;
 	debug_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("guests", 0400, debug_dir, NULL, &guests_fops);
 	return 0;
 
-unregister_core:
+remove_dgrams:
+	vst_dgram_remove_side(VST_DGRAM_TO_GUEST);
 	vsock_core_unregister(&vh_side.ops);
 exit_side:
 	vst_side_exit(&vh_side);
@@ -211,6 +215,7 @@ static void __exit vh_exit(void)
 {
 	debugfs_remove_recursive(debug_dir);
 	misc_deregister(&misc);
+	vst_dgram_remove_side(VST_DGRAM_TO_GUEST);
 	vsock_core_unregister(&vh_side.ops);
 	vst_side_exit(&vh_side);
 }

@@ -70,12 +70,16 @@ static bool is_fresh(struct vh_dev *dev)
 
 static void forget_guest(struct vh_dev *dev)
 {
-	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
+	struct vh_ring *to_guest = &dev->rings[VH_TO_GUEST], *from_guest = &dev->rings[VH_FROM_GUEST];
 
 	reset_link(dev);
-	mutex_lock(&r->lock);
+	mutex_lock(&to_guest->lock);
 	vh_forget_current(dev);
-	mutex_unlock(&r->lock);
+	mutex_unlock(&to_guest->lock);
+	mutex_lock(&from_guest->lock);
+	vst_dgram_link_stop(&dev->link);
+	mutex_unlock(&from_guest->lock);
+	vst_dgram_forget(&dev->link, dev->features & BIT_ULL(VSP_F_DGRAM));
 }
 
 static void stop_rings(struct vh_dev *dev)

@@ -3,7 +3,8 @@
  * to_guest.c - packets into the buffers that the guest has posted
  *
  * What is sent next is the common part's choice, one packet at a time and only when a buffer is there for it. A packet
- * that is longer than a buffer goes on in the next one, with a header of its own.
+ * that is longer than a buffer goes on in the next one, with a header of its own. Nothing comes between the pieces of a
+ * packet, nor, by the common part, between the packets of a datagram; that is what makes fragments of them.
  */
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -78,18 +79,33 @@ static bool write_payload(struct vh_ring *r, struct vh_chain *c, const struct vs
 	return pkt->zc ? write_frags(r, c, pkt->zc, off, len) : vh_ring_write(r, c, data + off, len);
 }
 
+/* The header of the packet's @n bytes at @off. */
+static struct vsp_wire piece_hdr(const struct vst_pkt *pkt, u32 off, u32 n)
+{
+	u32 total = le32_to_cpu(pkt->wire.buf_alloc) ?: pkt->len;
+	struct vsp_wire wire = pkt->wire;
+	struct vsp_dgram_piece piece;
+
+	wire.len = cpu_to_le32(n);
+	if (le16_to_cpu(wire.type) == VSP_TYPE_DGRAM) {
+		piece = vsp_dgram_piece_at(total, le32_to_cpu(wire.fwd_cnt) + off, n);
+		wire.buf_alloc = cpu_to_le32(piece.buf_alloc);
+		wire.fwd_cnt = cpu_to_le32(piece.fwd_cnt);
+	} else if (off + n < pkt->len) {
+		/* A message ends with its last piece. */
+		wire.flags &= ~cpu_to_le32(VSP_SEQ_EOM | VSP_SEQ_EOR);
+	}
+	return wire;
+}
+
 /* Copy a piece of the current packet. Returns the bytes that the guest's buffer holds then, or 0. */
 static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn)
 {
 	struct vst_pkt *pkt = dev->current_pkt;
 	u32 left = pkt->len - dev->current_off;
 	u32 n = min(left, c->bytes - VSP_HDR_LEN);
-	struct vsp_wire wire = pkt->wire;
+	struct vsp_wire wire = piece_hdr(pkt, dev->current_off, n);
 
-	wire.len = cpu_to_le32(n);
-	/* A message ends with its last piece. */
-	if (n < left)
-		wire.flags &= ~cpu_to_le32(VSP_SEQ_EOM | VSP_SEQ_EOR);
 	if (!vh_ring_write(r, c, &wire, VSP_HDR_LEN) || !write_payload(r, c, pkt, dev->current_off, n))
 		return 0;
 	dev->current_off += n;
@@ -99,6 +115,15 @@ static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c,
 		dev->current_pkt = NULL;
 	}
 	return VSP_HDR_LEN + n;
+}
+
+/* Must the current packet be dropped? A datagram is, if it fits no buffer and the guest puts no fragments together. */
+static bool is_too_long(const struct vh_dev *dev, const struct vh_chain *c)
+{
+	const struct vst_pkt *pkt = dev->current_pkt;
+
+	return le16_to_cpu(pkt->wire.type) == VSP_TYPE_DGRAM && !pkt->wire.buf_alloc && !dev->current_off &&
+	       pkt->len > c->bytes - VSP_HDR_LEN && !READ_ONCE(dev->link.dgrams.fragments);
 }
 
 /* Fill a buffer. *@idle: there was nothing to fill it with. */
@@ -120,6 +145,12 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct vh_cha
 	}
 	*idle = !have;
 	if (!have) {
+		vh_ring_unpop(r);
+		return VSP_OK;
+	}
+	if (dev->current_pkt && is_too_long(dev, c)) {
+		vst_count(&dev->link, VST_STAT_DGRAM_TX_DROPPED, 1);
+		vh_forget_current(dev);
 		vh_ring_unpop(r);
 		return VSP_OK;
 	}

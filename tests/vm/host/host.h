@@ -38,8 +38,8 @@ struct test {
 	void (*run)(void);
 };
 
-extern const struct test flow_tests[], message_tests[], life_tests[], hostile_tests[], fault_tests[], log_tests[],
-	random_tests[];
+extern const struct test flow_tests[], message_tests[], dgram_tests[], life_tests[], hostile_tests[], fault_tests[],
+	log_tests[], random_tests[];
 
 /* @peer drives the rings; @buf is a payload. */
 struct guest {
