@@ -20,6 +20,7 @@ static const char *const stat_names[] = {
 	[VST_STAT_CONNECTIONS] = "connections",
 	[VST_STAT_RESETS] = "resets",
 	[VST_STAT_ORPHANS_RESET] = "orphans_reset",
+	[VST_STAT_RESETS_UNSENT] = "resets_unsent",
 	[VST_STAT_RX_DROPPED] = "rx_dropped",
 	[VST_STAT_TX_DROPPED] = "tx_dropped",
 	[VST_STAT_DGRAM_RX] = "dgram_rx",

@@ -39,6 +39,10 @@ int vst_max_orphans = VST_ORPHANS_DEFAULT;
 module_param_named(max_orphans, vst_max_orphans, int, 0644);
 MODULE_PARM_DESC(max_orphans, "closed connections of a device or guest that may wait for its consent (default 1024)");
 
+unsigned int vst_max_resets = VST_RESETS_DEFAULT;
+module_param_named(max_resets, vst_max_resets, uint, 0644);
+MODULE_PARM_DESC(max_resets, "ended connections of a device or guest whose reset may wait to be taken (default 8192)");
+
 EXPORT_SYMBOL_GPL(vst_sock_ops);
 EXPORT_SYMBOL_GPL(vst_sock_init);
 EXPORT_SYMBOL_GPL(vst_side_init);

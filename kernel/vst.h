@@ -40,6 +40,7 @@ enum {
 	VST_REQUESTS_MAX = 8192,     /* the same for all listeners of a link */
 	VST_REFUSE_RETRY_MS = 10,    /* until a refusal that found the reply budget spent is tried again */
 	VST_ORPHANS_DEFAULT = 1024,  /* closed connections of a link that the peer has yet to agree to */
+	VST_RESETS_DEFAULT = 8192,   /* ended connections of a link whose reset waits for room in the ring */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
 	VST_SEG_MIN = 1984,	     /* payload of a segment where memory has only pieces of 2 KiB */
@@ -340,6 +341,7 @@ enum vst_stat {
 	VST_STAT_CONNECTIONS,	     /* connections begun, both directions */
 	VST_STAT_RESETS,	     /* connections that ended with an error */
 	VST_STAT_ORPHANS_RESET,	     /* closed connections beyond vst_max_orphans that waited for the peer */
+	VST_STAT_RESETS_UNSENT,	     /* ends that a peer which takes no packets was not told of: vst_max_resets */
 	VST_STAT_RX_DROPPED,	     /* bytes that arrived and that nobody read */
 	VST_STAT_TX_DROPPED,	     /* bytes that were written and never sent */
 	VST_STAT_DGRAM_RX,	     /* datagrams that went to a socket; the next ones were dropped: */
@@ -378,6 +380,7 @@ enum vst_drop {
  * @budget: replies that wait
  * @reply_head: the oldest of them
  * @replies: a ring of them
+ * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
  * @up: the ring may be used
  *
@@ -410,6 +413,7 @@ struct vst_link {
 	struct vsp_budget budget;
 	u32 reply_head;
 	struct vsp_hdr replies[VSP_REPLIES_DEFAULT];
+	u32 n_resets;
 	struct vst_flow *midway;
 	bool up;
 
@@ -432,6 +436,7 @@ extern atomic_t vst_live_pkts;
 extern atomic_t vst_live_segs;
 extern atomic_t vst_live_links;
 extern int vst_max_orphans;
+extern unsigned int vst_max_resets;
 
 /* flow.c: birth, death and table */
 struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk);

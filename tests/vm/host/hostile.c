@@ -458,16 +458,19 @@ static void forged(void)
 	guest_end(&g);
 }
 
-static void set_max_orphans(u32 n)
+static void set_max(const char *what, u32 n)
 {
-	FILE *file = fopen("/sys/module/vst_common/parameters/max_orphans", "w");
+	char path[96];
+	FILE *file;
 
+	snprintf(path, sizeof(path), "/sys/module/vst_common/parameters/max_%s", what);
+	file = fopen(path, "w");
 	CHECK(file && fprintf(file, "%u", n) > 0 && !fclose(file));
 }
 
 static void default_orphans(void)
 {
-	set_max_orphans(1024);
+	set_max("orphans", 1024);
 }
 
 /* A guest that never agrees to a close: so many connections wait for that, others are reset; in the end all go. */
@@ -476,10 +479,11 @@ static void orphans(void)
 	const u32 most = 64, extra = 40;
 	int l = host_listen(PORT, 8);
 	u32 shutdowns = 0, resets = 0;
-	struct vsp_hdr hdr;
+	u64 until = now_ms() + WAIT_MS;
+	struct vsp_hdr hdr = { .op = VSP_OP_INVALID };
 
 	atexit(default_orphans);
-	set_max_orphans(most);
+	set_max("orphans", most);
 	guest_begin(&g, CID, 128, 3776, FEATURES);
 	for (u32 i = 0; i < most + extra; i++) {
 		struct flow f = { .host_port = PORT, .guest_port = 1000 + i };
@@ -490,11 +494,13 @@ static void orphans(void)
 		fd = accept4(l, NULL, NULL, SOCK_CLOEXEC);
 		CHECK(fd >= 0);
 		close(fd);
-		while (peer_recv(&g.peer, &hdr, g.buf, 0)) {
+		/* One that was reset lives until its reset has left. */
+		while (peer_recv(&g.peer, &hdr, g.buf, 0) || live("flows") > (long)most + 1) {
+			CHECK(now_ms() < until);
 			shutdowns += hdr.op == VSP_OP_SHUTDOWN;
 			resets += hdr.op == VSP_OP_RST;
+			hdr.op = VSP_OP_INVALID;
 		}
-		CHECK(live("flows") <= (long)most + 1);
 	}
 	CHECK(counter(CID, "orphans_reset") >= extra / 2);
 	/* After a while each of the others is reset as well. */
@@ -504,6 +510,52 @@ static void orphans(void)
 		resets += hdr.op == VSP_OP_RST;
 	}
 	CHECK(shutdowns + counter(CID, "orphans_reset") == most + extra);
+	guest_end(&g);
+}
+
+static void default_resets(void)
+{
+	set_max("resets", 8192);
+}
+
+/* A guest that takes no packets: so many connections wait for their reset to leave; it hears of others when it asks. */
+static void resets_that_wait(void)
+{
+	const u32 most = 32, extra = 20, no_answer = 4;
+	int l = host_listen(PORT, 8);
+	struct vsp_hdr hdr;
+	u32 resets = 0;
+	struct flow f;
+	u64 until;
+
+	atexit(default_orphans);
+	atexit(default_resets);
+	set_max("orphans", 0);
+	set_max("resets", most);
+	begin_without_buffers();
+	for (u32 i = 0; i < most + extra; i++) {
+		f = open_blindly(l, 1000 + i);
+		close(f.fd);
+	}
+	counter_reaches(CID, "resets_unsent", extra);
+	until = now_ms() + WAIT_MS;
+	while (live("flows") > (long)most + 1) {
+		CHECK(now_ms() < until);
+		pause_a_little();
+	}
+	peer_post_all(&g.peer);
+	while (resets < most) {
+		CHECK(peer_recv(&g.peer, &hdr, g.buf, WAIT_MS));
+		resets += hdr.op == VSP_OP_RST;
+		CHECK(hdr.op != VSP_OP_RST || hdr.dst.port < 1000 + most);
+	}
+	CHECK(!peer_recv(&g.peer, &hdr, g.buf, QUIET_MS));
+	CHECK(counter(CID, "resets_unsent") == extra);
+	for (u32 i = 0; i < no_answer; i++) {
+		f.guest_port = 1000 + most + i;
+		guest_send(&g, guest_hdr(&g, &f, VSP_OP_CREDIT_UPDATE));
+		guest_expect(&g, &f, VSP_OP_RST);
+	}
 	guest_end(&g);
 }
 
@@ -518,5 +570,6 @@ const struct test hostile_tests[] = {
 	{ "memory that is unmapped under the device", unmapped },
 	{ "a guest cannot speak for another", forged },
 	{ "closed connections that a guest does not agree to: some wait, the others are reset", orphans },
+	{ "resets that a guest does not take: some wait, of the others it hears when it asks", resets_that_wait },
 	{ NULL, NULL },
 };

@@ -17,7 +17,7 @@
 #include <linux/vhost.h>
 
 enum {
-	ROUNDS = 150,
+	ROUNDS = 80,
 	STEPS = 40, /* in a round */
 	DEVICES = 3,
 	SOCKETS = 4,
