@@ -139,10 +139,7 @@ static struct vsp_verdict judge(struct vst_flow *flow, const struct vsp_hdr *hdr
 	int bit;
 
 	res->why = why;
-	/*
-	 * A reset is one however malformed the rest of it is; answered as a violation, it would be answered with
-	 * another.
-	 */
+	/* See vsp_ends_flow(). */
 	if (why == VSP_OK || hdr->op == VSP_OP_RST)
 		event = fold(flow, hdr, res);
 	v = vsp_conn_step(state, event);
@@ -427,12 +424,6 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
 	return vst_listen_request(link, sk, hdr);
 }
 
-/* May a header that was refused for this reason belong to a connection, which then ends? */
-static bool harms_flow(enum vsp_reject why)
-{
-	return why == VSP_REJECT_OP || why == VSP_REJECT_LEN || why == VSP_REJECT_TOO_BIG;
-}
-
 /**
  * vst_rx - a packet arrived
  * @link: the device; vst_rx_ready() was true
@@ -458,7 +449,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 		vst_tap(wire, payload->data, payload->data ? min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)) : 0);
 	if (vst_dgram_rx(link, &d, payload))
 		return;
-	if (d.why == VSP_OK || harms_flow(d.why))
+	if (d.why == VSP_OK || vsp_ends_flow(d.why))
 		flow = vst_flow_find(link->side, &key);
 	if (flow) {
 		served = rx_flow(link, flow, &d, payload);

@@ -65,6 +65,16 @@ static void stop_close_timer(struct vst_flow *flow, struct sock *sk)
 		sock_put(sk);
 }
 
+/*
+ * connect() is over. If it did not wait, the core's timer keeps the socket, and through it us, until it would have run
+ * out. Should it run just now, it waits for our lock, finds nothing to do, and drops the reference itself.
+ */
+static void stop_connect_timer(struct sock *sk)
+{
+	if (cancel_delayed_work(&vsock_sk(sk)->connect_work))
+		sock_put(sk);
+}
+
 static void open_sock(struct sock *sk)
 {
 	sk->sk_state = TCP_ESTABLISHED;
@@ -170,9 +180,11 @@ void vst_step(struct vst_flow *flow, enum vsp_event event)
 	if (WARN_ON_ONCE(!v.possible))
 		return;
 	flow->state = v.next;
-	if (v.acts & VSP_ACT_STOP_TIMER)
+	if (v.acts & VSP_ACT_STOP_TIMER) {
 		stop_close_timer(flow, sk);
-	/* The timer of connect() is the core's. */
+		stop_connect_timer(sk);
+	}
+	/* Starting the timer of connect() is the core's part. */
 	if ((v.acts & VSP_ACT_START_TIMER) && v.next == VSP_CLOSING)
 		start_close_timer(flow, sk);
 	if (v.acts & VSP_ACT_OPEN) {

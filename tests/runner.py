@@ -322,13 +322,11 @@ def run_all(cases, jobs, vms):
         report(outcome)
         return outcome
 
-    outcomes = []
     shared = [c for c in cases if not c.alone]
-    for batch, at_once in (([c for c in shared if not c.vm], jobs), ([c for c in shared if c.vm], vms),
-                           ([c for c in cases if c.alone], 1)):
-        with ThreadPoolExecutor(max_workers=at_once) as pool:
-            outcomes += pool.map(one, batch)
-    return outcomes
+    # At the same time: an emulated guest that waits for the test, as it often does, leaves processors idle.
+    with ThreadPoolExecutor(jobs) as host, ThreadPoolExecutor(vms) as guest:
+        results = [host.map(one, [c for c in shared if not c.vm]), guest.map(one, [c for c in shared if c.vm])]
+    return [outcome for batch in results for outcome in batch] + [one(c) for c in cases if c.alone]
 
 
 def needs_of(cases):
@@ -341,7 +339,8 @@ def parse():
                         help="for example: unit, vm, vm/boot-kernels; what follows -- is handed to named cases")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
-    parser.add_argument("-j", dest="jobs", type=int, default=1, help="cases without a VM at a time (default: 1)")
+    parser.add_argument("-j", dest="jobs", type=int, default=1,
+                        help="cases without a VM at a time, beside those with one (default: 1)")
     parser.add_argument("--vms", type=int, default=1, help="cases with a VM at a time (default: 1)")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)

@@ -88,6 +88,11 @@ bool vsp_wants_rst(enum vsp_reject why, const struct vsp_hdr *hdr)
 	}
 }
 
+bool vsp_ends_flow(enum vsp_reject why)
+{
+	return why == VSP_REJECT_OP || why == VSP_REJECT_LEN || why == VSP_REJECT_TOO_BIG;
+}
+
 struct vsp_hdr vsp_rst_for(const struct vsp_hdr *hdr)
 {
 	struct vsp_hdr rst = { .src = hdr->dst, .dst = hdr->src, .type = hdr->type, .op = VSP_OP_RST };

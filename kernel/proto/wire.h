@@ -189,6 +189,15 @@ struct vsp_wire vsp_encode(struct vsp_hdr hdr);
  */
 bool vsp_wants_rst(enum vsp_reject why, const struct vsp_hdr *hdr);
 
+/**
+ * vsp_ends_flow - does a packet, refused for @why, end the connection that its addresses name?
+ * @why: the reason; for others the addresses are not what they seem, or there is no packet
+ *
+ * What it carried is missing from now on, so neither end can go on (VSP_EV_VIOLATION). But an RST is one however
+ * malformed the rest of it is: as a violation, it would be answered.
+ */
+bool vsp_ends_flow(enum vsp_reject why);
+
 /* The reset that answers @hdr: addresses reversed, type echoed, no credit (there is no flow to have any). */
 struct vsp_hdr vsp_rst_for(const struct vsp_hdr *hdr);
 

@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include <linux/vsockmon.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -98,11 +99,85 @@ static void tells(void)
 	CHECK(access(path, F_OK));
 }
 
+/* Guests come and go while another one has its connection. */
+static void add_and_remove(void)
+{
+	static struct fix f[2];
+	char line[400], c;
+	int fd, l;
+
+	begin(f);
+	l = fix_listener(&f[0], 1000);
+	fd = fix_open(&f[0], l, 1000, 50);
+	asked("remove 99\n", "error no such guest\n");
+	asked("remove\n", "error say guests");
+	asked("remove x\n", "error give CID\n");
+	asked("remove 8 8\n", "error give CID\n");
+	asked("remove 8\n", "ok\n");
+	CHECK(recv(f[1].peer.f.chan.fd, &c, 1, 0) == 0 && access(f[1].socket, F_OK) && access(f[1].uds, F_OK));
+	peer_close(&f[1].peer);
+	asked("guests\n", "guest cid=7 ");
+	CHECK(!strstr(said, "cid=8"));
+	snprintf(line, sizeof(line), "add guest-cid=7,socket=%s,uds-path=%s\n", f[1].socket, f[1].uds);
+	asked(line, "error --vm: guest-cid: 7 is another guest's already");
+	snprintf(line, sizeof(line), "add guest-cid=8,socket=%s,uds-path=%s.none/x\n", f[1].socket, f[1].uds);
+	asked(line, "error --vm: it cannot begin; the log says why\n");
+	asked("add sokket=s\n", "error --vm: sokket: no such key");
+	asked("guests\n", "guest cid=7 ");
+	CHECK(!strstr(said, "cid=8"));
+	/* Two times: the first time something could have been left behind. */
+	for (u32 i = 0; i < 2; i++) {
+		snprintf(line, sizeof(line), "add guest_cid=8,socket=%s,uds_path=%s\n", f[1].socket, f[1].uds);
+		asked(line, "ok\n");
+		fix_guest(&f[1], 16, 3776);
+		asked("guests\n", "guest cid=8 up=1 ");
+		if (i)
+			break;
+		peer_close(&f[1].peer);
+		asked("remove 8\n", "ok\n");
+	}
+	fix_write(fd, "x", 1);
+	CHECK(fix_expect(&f[0], VSP_OP_RW).len == 1);
+	fix_fleet_end(f, 2);
+}
+
+/* A guest that drains: what is there goes on, nothing new begins, in any direction, until it may again. */
+static void drains(void)
+{
+	static struct fix f[2];
+	struct vsp_hdr hdr;
+	int fd, l, client;
+	char c;
+
+	begin(f);
+	l = fix_listener(&f[0], 1000);
+	fd = fix_open(&f[0], l, 1000, 50);
+	asked("drain 9\n", "error no such guest\n");
+	asked("drain 7\n", "ok\n");
+	asked("guests\n", " draining=1 ");
+	fix_write(fd, "x", 1);
+	CHECK(fix_expect(&f[0], VSP_OP_RW).len == 1);
+	fix_send(&f[0], fix_hdr(1000, 51, VSP_OP_REQUEST));
+	fix_expect(&f[0], VSP_OP_RST);
+	client = fix_dial(&f[0], 9);
+	CHECK(recv(client, &c, 1, 0) <= 0);
+	hdr = (struct vsp_hdr){ .src = { .cid = 8, .port = 5 },
+				.dst = { .cid = 7, .port = 6 },
+				.type = VSP_TYPE_STREAM,
+				.op = VSP_OP_REQUEST };
+	fix_send(&f[1], hdr);
+	fix_expect(&f[1], VSP_OP_RST);
+	asked("guests\n", " denied=3 ");
+	asked("resume 7\n", "ok\n");
+	fix_open(&f[0], l, 1000, 52);
+	fix_fleet_end(f, 2);
+}
+
 /* Clients that say nothing, too much, or do not read. */
 static void patience(void)
 {
 	static struct fix f[2];
-	static char long_line[4096];
+	static char long_line[8192];
 	int fd[4];
 
 	begin(f);
@@ -121,16 +196,28 @@ static void patience(void)
 /* The next packet of a capture: its vsockmon and virtio headers, and its payload. Returns bytes of payload kept. */
 static u32 captured(int fd, struct vsp_wire *wire, u32 *whole, u8 *payload)
 {
-	enum { MONITOR = 32, OP_AT = 24 };
-	u8 monitor[MONITOR];
+	enum { MONITOR = sizeof(struct af_vsockmon_hdr) };
+	static const u16 ops[] = {
+		[VSP_OP_REQUEST] = AF_VSOCK_OP_CONNECT,
+		[VSP_OP_RESPONSE] = AF_VSOCK_OP_CONNECT,
+		[VSP_OP_RST] = AF_VSOCK_OP_DISCONNECT,
+		[VSP_OP_SHUTDOWN] = AF_VSOCK_OP_DISCONNECT,
+		[VSP_OP_RW] = AF_VSOCK_OP_PAYLOAD,
+		[VSP_OP_CREDIT_UPDATE] = AF_VSOCK_OP_CONTROL,
+		[VSP_OP_CREDIT_REQUEST] = AF_VSOCK_OP_CONTROL,
+	};
+	struct af_vsockmon_hdr monitor;
 	u32 head[4], kept;
 
 	CHECK(fix_read(fd, head, sizeof(head)) == sizeof(head));
 	CHECK(head[1] < 1000000000 && head[2] >= MONITOR + VSP_HDR_LEN && head[3] >= head[2]);
-	CHECK(fix_read(fd, monitor, sizeof(monitor)) == sizeof(monitor));
+	CHECK(fix_read(fd, &monitor, sizeof(monitor)) == sizeof(monitor));
 	CHECK(fix_read(fd, wire, VSP_HDR_LEN) == VSP_HDR_LEN);
-	/* The addresses are there twice; then the kind, the transport (virtio) and the length of its header. */
-	CHECK(!memcmp(monitor, wire, 24) && monitor[OP_AT + 2] == 2 && monitor[OP_AT + 4] == VSP_HDR_LEN);
+	/* The addresses are there twice. */
+	CHECK(monitor.src_cid == wire->src_cid && monitor.dst_cid == wire->dst_cid);
+	CHECK(monitor.src_port == wire->src_port && monitor.dst_port == wire->dst_port);
+	CHECK(le16_to_cpu(monitor.transport) == AF_VSOCK_TRANSPORT_VIRTIO && le16_to_cpu(monitor.len) == VSP_HDR_LEN);
+	CHECK(le16_to_cpu(monitor.op) == ops[le16_to_cpu(wire->op)]);
 	kept = head[2] - MONITOR - VSP_HDR_LEN;
 	*whole = head[3] - MONITOR - VSP_HDR_LEN;
 	CHECK(fix_read(fd, payload, kept) == kept);
@@ -225,6 +312,8 @@ static void capture_unread(void)
 
 const struct test control_tests[] = {
 	{ "control: what goes on", tells },
+	{ "control: guests come and go", add_and_remove },
+	{ "control: a guest that drains", drains },
 	{ "control: clients that dawdle", patience },
 	{ "control: a capture", captures },
 	{ "control: a capture that nobody reads", capture_unread },

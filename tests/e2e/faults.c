@@ -276,11 +276,65 @@ static void limited_rate(void)
 	fix_fleet_end(f, 2);
 }
 
+/*
+ * A guest with a limit of memory: what all its connections may send unread is never more, the last one gets little and
+ * not nothing, the next is refused; who goes makes room. And the guest uses all that it may.
+ */
+static void limited_memory(void)
+{
+	enum { LIMIT = 1 << 20, FIRST = LIMIT / 64, MANY = 1000, LEAST = 4096 };
+	static const char *const args[] = { "--max-memory", "1024", NULL };
+	static u32 allocs[MANY];
+	static struct fix f;
+	struct vsp_hdr hdr;
+	u64 before, sum = 0;
+	int l, fd[MANY];
+	u32 n = 0;
+
+	fix_daemon(&f, args);
+	fix_guest(&f, 64, 3776);
+	l = fix_listener(&f, PORT);
+	before = fix_status(&f, "RssAnon");
+	do {
+		CHECK(n < MANY);
+		fix_send(&f, fix_hdr(PORT, 100 + n, VSP_OP_REQUEST));
+		CHECK(peer_recv(&f.peer, &hdr, NULL, PEER_WAIT_MS));
+		if (hdr.op != VSP_OP_RESPONSE)
+			break;
+		fd[n] = accept(l, NULL, NULL);
+		allocs[n] = hdr.buf_alloc;
+		CHECK(fd[n] >= 0 && allocs[n] >= LEAST && (!n ? allocs[n] == FIRST : allocs[n] <= allocs[n - 1]));
+		sum += allocs[n++];
+	} while (sum <= LIMIT);
+	CHECK(hdr.op == VSP_OP_RST && n > 64 && sum <= LIMIT && sum > LIMIT * 3 / 4);
+	fix_reject(&f, "backlog", 1);
+	/* Everything that may be sent: the sockets take some, and the daemon keeps some. */
+	for (u32 round = 0; round < 2; round++) {
+		for (u32 i = 0; i < n; i++) {
+			hdr = fix_hdr(PORT, 100 + i, VSP_OP_RW);
+			hdr.len = allocs[i];
+			CHECK(peer_send(&f.peer, hdr, f.buf, hdr.len, PEER_TWO));
+			while (peer_recv(&f.peer, &hdr, NULL, 0))
+				CHECK(hdr.op != VSP_OP_RST);
+		}
+	}
+	CHECK(fix_status(&f, "RssAnon") - before < 2 * LIMIT / 1024 + 1024 + FIX_SANITIZER_KIB);
+	/* One goes: there is room for another. */
+	hdr = fix_hdr(PORT, 100, VSP_OP_RST);
+	fix_send(&f, hdr);
+	while (recv(fd[0], f.buf, sizeof(f.buf), 0) > 0)
+		;
+	fix_send(&f, fix_hdr(PORT, 99, VSP_OP_REQUEST));
+	CHECK(fix_expect(&f, VSP_OP_RESPONSE).buf_alloc >= LEAST);
+	fix_end(&f);
+}
+
 const struct test faults_tests[] = {
 	{ "faults: a host program that is stopped", stopped_program },
 	{ "faults: a host program that reads byte by byte", byte_by_byte },
 	{ "faults: a full disk", full_disk },
 	{ "faults: a guest with a rate", limited_rate },
+	{ "faults: a guest with a limit of memory", limited_memory },
 	{ "faults: fifty guests, one of them hostile", fifty_guests },
 	{ 0 },
 };

@@ -106,30 +106,43 @@ static void remove_dir(const char *dir)
 	rmdir(dir);
 }
 
-void fix_spawn(struct fix *f, const char *program, const char *const *args)
+void fix_prepare(struct fix *f)
 {
-	const char *guest[] = { "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds, NULL };
 	char dir[64];
 
 	make_dir(dir);
 	name_files(f, dir, CID);
+}
+
+static void start(struct fix *f, const char *program, const char *const *guest, const char *const *args)
+{
 	f->pid = fork();
 	CHECK(f->pid >= 0);
 	if (!f->pid)
 		in_daemon(f, program, guest, args);
 }
 
+void fix_start(struct fix *f, const char *program, const char *const *args)
+{
+	const char *const nothing[] = { NULL };
+
+	start(f, program, nothing, args);
+}
+
+void fix_spawn(struct fix *f, const char *program, const char *const *args)
+{
+	const char *guest[] = { "--guest-cid", "7", "--socket", f->socket, "--uds-path", f->uds, NULL };
+
+	fix_prepare(f);
+	start(f, program, guest, args);
+}
+
 void fix_spawn_at(struct fix *f, const char *const *args)
 {
 	const char *guest[] = { "--guest-cid", "7", "--uds-path", f->uds, NULL };
-	char dir[64];
 
-	make_dir(dir);
-	name_files(f, dir, CID);
-	f->pid = fork();
-	CHECK(f->pid >= 0);
-	if (!f->pid)
-		in_daemon(f, fix_program(), guest, args);
+	fix_prepare(f);
+	start(f, fix_program(), guest, args);
 }
 
 void fix_forget(struct fix *f)
@@ -138,7 +151,7 @@ void fix_forget(struct fix *f)
 }
 
 /* The front-end's socket is bound last. Looking does no harm: an empty session. */
-static void await_socket(struct fix *f)
+void fix_await(struct fix *f)
 {
 	u64 until = fix_now_ms() + PEER_WAIT_MS;
 	int fd;
@@ -153,7 +166,7 @@ static void await_socket(struct fix *f)
 void fix_daemon(struct fix *f, const char *const *args)
 {
 	fix_spawn(f, fix_program(), args);
-	await_socket(f);
+	fix_await(f);
 }
 
 void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const *args)
@@ -178,7 +191,7 @@ void fix_fleet(struct fix *f, u32 n, const char *const *keys, const char *const 
 		in_daemon(f, fix_program(), guest, args);
 	for (u32 i = 0; i < n; i++) {
 		f[i].pid = f->pid;
-		await_socket(&f[i]);
+		fix_await(&f[i]);
 	}
 }
 
@@ -215,7 +228,7 @@ void fix_fleet_file(struct fix *f, u32 n, const char *const *keys)
 	for (u32 i = 0; i < n; i++) {
 		f[i].pid = f->pid;
 		if (keys[i])
-			await_socket(&f[i]);
+			fix_await(&f[i]);
 	}
 }
 

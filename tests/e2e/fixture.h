@@ -58,6 +58,11 @@ struct fix {
 /* The vsockd to test. */
 const char *fix_program(void);
 
+/* A directory with its names, and no daemon yet; then one with @args and no other options; and until it is ready. */
+void fix_prepare(struct fix *f);
+void fix_start(struct fix *f, const char *program, const char *const *args);
+void fix_await(struct fix *f);
+
 /* Start @program with the options of a vsockd and @args; wait for nothing. */
 void fix_spawn(struct fix *f, const char *program, const char *const *args);
 

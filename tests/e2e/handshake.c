@@ -124,6 +124,106 @@ static void pipelined_payload_is_kept(void)
 	fix_end(&f);
 }
 
+/* Say a message and pass @n descriptors along. */
+static void pass(int to, const char *text, const int *fds, u32 n)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (n) {
+		struct cmsghdr *c;
+
+		mh.msg_control = control.bytes;
+		mh.msg_controllen = CMSG_SPACE(n * sizeof(int));
+		c = CMSG_FIRSTHDR(&mh);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+	}
+	CHECK(sendmsg(to, &mh, MSG_NOSIGNAL) == (ssize_t)strlen(text));
+}
+
+/* A client passes the socket that is to be connected, and hears the answer at its own. */
+static void passed_socket(void)
+{
+	static const char *const texts[] = { "1024", "1024 keep", " 01024\tKEEP \n" };
+	struct vsp_hdr r;
+	struct fix f;
+	char got[8];
+	u32 fds;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	fds = fix_fds(&f);
+	for (u32 i = 0; i < ARRAY_SIZE(texts); i++) {
+		int fd = fix_client(&f), pair[2];
+
+		CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+		fix_write(fd, i ? "passfd\n" : "PASSFD\r\n", i ? 7 : 8);
+		fix_write(pair[0], "early", 5);
+		pass(fd, texts[i], &pair[1], 1);
+		close(pair[1]);
+		accept_request(&f, 1024, &r);
+		CHECK(fix_ok(fd) == r.src.port);
+		CHECK(fix_expect(&f, VSP_OP_RW).len == 5 && !memcmp(f.buf, "early", 5));
+		fix_write(pair[0], "later", 5);
+		CHECK(fix_expect(&f, VSP_OP_RW).len == 5 && !memcmp(f.buf, "later", 5));
+		/* Its own is closed at once, or stays as long as the connection. */
+		CHECK(recv(fd, got, 1, i ? MSG_DONTWAIT : 0) == (i ? -1 : 0));
+		fix_send(&f, fix_hdr(r.src.port, 1024, VSP_OP_RST));
+		CHECK(recv(fd, got, 1, 0) <= 0 && recv(pair[0], got, 1, 0) <= 0);
+		close(fd);
+		close(pair[0]);
+	}
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; fix_fds(&f) > fds;)
+		CHECK(fix_now_ms() < until);
+	fix_end(&f);
+}
+
+/* What cannot be connected is refused, and nothing of it is kept. */
+static void passed_nonsense(void)
+{
+	static const char *const bad[] = { "",
+					   "x",
+					   "1024 kept",
+					   "4294967295",
+					   "1024 keep me",
+					   "CONNECT 1024\n",
+					   "                                1024" };
+	struct fix f;
+	int other[2];
+	u32 fds;
+	char c;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	fds = fix_fds(&f);
+	for (u32 i = 0; i < ARRAY_SIZE(bad) + 4; i++) {
+		bool text = i < ARRAY_SIZE(bad);
+		u32 kind = i - (u32)ARRAY_SIZE(bad);
+		int fd = fix_client(&f), type = kind == 1 ? SOCK_DGRAM : SOCK_STREAM;
+
+		CHECK(!socketpair(AF_UNIX, type, 0, other));
+		if (kind == 2)
+			CHECK(!pipe(other));
+		fix_write(fd, "passfd\n", 7);
+		/* A wrong text; no descriptor; of messages; no socket; too many. */
+		pass(fd, text ? bad[i] : "1024", other, text || kind == 1 || kind == 2 ? 1 : kind == 3 ? 2 : 0);
+		if (text && !bad[i][0])
+			shutdown(fd, SHUT_WR);
+		CHECK(recv(fd, &c, 1, 0) <= 0);
+		close(fd);
+	}
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; fix_fds(&f) > fds;)
+		CHECK(fix_now_ms() < until);
+	fix_end(&f);
+}
+
 static void guest_refuses(void)
 {
 	struct vsp_hdr r;
@@ -244,6 +344,8 @@ const struct test handshake_tests[] = {
 	{ "handshake: spellings", spellings },
 	{ "handshake: bad lines close silently", bad_lines_close_silently },
 	{ "handshake: payload behind the line is kept", pipelined_payload_is_kept },
+	{ "handshake: a socket that is passed", passed_socket },
+	{ "handshake: nonsense that is passed", passed_nonsense },
 	{ "handshake: the guest refuses", guest_refuses },
 	{ "handshake: the guest speaks at once", guest_speaks_at_once },
 	{ "handshake: the guest does not answer", guest_does_not_answer },

@@ -80,6 +80,31 @@ static void bad_flows(void)
 	fix_reject(&f, "fwd_cnt", 1);
 	fix_expect(&f, VSP_OP_RST);
 
+	/* What cannot be understood ends the connection that it was for, behind what came before it. */
+	for (u32 i = 0; i < 2; i++) {
+		int other = fix_open(&f, l, 1000, 60 + 2 * i), host = fix_open(&f, l, 1000, 61 + 2 * i);
+
+		hdr = fix_hdr(1000, 61 + 2 * i, VSP_OP_RW);
+		hdr.len = 50;
+		memset(f.buf, 'x', 150);
+		CHECK(peer_send(&f.peer, hdr, f.buf, 50, PEER_TWO));
+		if (i)
+			hdr.len = 100;
+		else
+			hdr.op = 55;
+		CHECK(peer_send(&f.peer, hdr, f.buf, 50, PEER_TWO));
+		CHECK(fix_expect(&f, VSP_OP_RST).dst.port == 61 + 2 * i);
+		CHECK(fix_read(host, f.buf, 100) == 50);
+		close(host);
+		hdr = fix_hdr(1000, 60 + 2 * i, VSP_OP_RW);
+		hdr.len = 50;
+		CHECK(peer_send(&f.peer, hdr, f.buf, 50, PEER_TWO));
+		CHECK(fix_read(other, f.buf, 50) == 50);
+		close(other);
+		fix_expect(&f, VSP_OP_SHUTDOWN);
+		fix_send(&f, fix_hdr(1000, 60 + 2 * i, VSP_OP_RST));
+	}
+
 	fix_open(&f, l, 1000, 51);
 	hdr = fix_hdr(1000, 51, VSP_OP_SHUTDOWN);
 	hdr.flags = VSP_SHUTDOWN_SEND;

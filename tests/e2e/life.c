@@ -297,7 +297,7 @@ static void restart(struct fix *f, bool reboot)
 		if (reboot) {
 			vu_drv_fini(d);
 			memset(d->desc, 0, vu_drv_bytes(size));
-			CHECK(!vu_drv_init(d, d->desc, size, true));
+			CHECK(!vu_drv_init(d, d->desc, size, 0, true));
 		}
 		ring_message(f, VU_SET_VRING_BASE, i, reboot ? 0 : msg.body.state.num, -1);
 		ring_message(f, VU_SET_VRING_CALL, i, 0, d->call_fd);

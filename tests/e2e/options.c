@@ -48,8 +48,33 @@ static void command_line(void)
 		{ { "--deny-from-guest", "4294967295" }, "give up to 64 ports" },
 		{ { "--allow-from-guest", "1,2" }, "give up to 64 ports" },
 		{ { "--log-level", "loud" }, "--log-level loud: give error, warn" },
+		{ { "--log-format", "xml" }, "--log-format xml: give text or json" },
 		{ { "--threads", "0" }, "--threads 0: give a number from 1 to 64" },
 		{ { "--socket", "s", "word" }, "word: not an option" },
+		{ { "--socket", "@" }, "--socket: give a path" },
+		{ { "--socket-mode", "888" }, "--socket-mode 888: give an octal number up to 777" },
+		{ { "--uds-mode", "1777" }, "--uds-mode 1777: give an octal number" },
+		{ { "--uds-mode", "-1" }, "give an octal number" },
+		{ { "--uds-owner", "no-such-user" }, "--uds-owner no-such-user: give a user, USER:GROUP or :GROUP" },
+		{ { "--uds-owner", "0:" }, "give a user" },
+		{ { "--uds-owner", "" }, "give a user" },
+		{ { "--uds-users", "0+no-such-user" }, "there is no user no-such-user" },
+		{ { "--uds-users", "4294967295" }, "there is no user 4294967295" },
+		{ { "--map-to-guest", "22" }, "--map-to-guest 22: give up to 64 ports, each once" },
+		{ { "--map-to-guest", "22:" }, "give up to 64 ports" },
+		{ { "--map-to-guest", "22:a+22:b" }, "give up to 64 ports" },
+		{ { "--map-from-guest", "22:a+" }, "give up to 64 ports" },
+		{ { "--map-from-guest", ":a" }, "give up to 64 ports" },
+		{ { "--forward-listen", "x" }, "--forward-listen x: give up to 64 ports" },
+		{ { "--socket", "s", "--forward-listen", "9" }, "--forward-listen: needs forward-cid" },
+		{ { "--socket", "s", "--forward-cid", "1", "--uds-path", "p" }, "--forward-cid: conflicts with" },
+		{ { "--socket", "s", "--forward-cid", "1", "--forward-listen", "1-65" }, "more than 64 ports" },
+		{ { "--socket", "s", "--forward-cid", "4294967295" }, "give a number from 0 to 4294967294" },
+		{ { "--socket", "s", "--connect-only", "on" }, "--uds-path: PATH is required" },
+		{ { "--socket", "s", "--connect-only", "on", "--map-to-guest", "1:a" }, "conflicts with uds-fd" },
+		{ { "--socket", "s", "--map-to-guest", "1:a", "--peer-names", "on" }, "needs uds-path" },
+		{ { "--socket", "s", "--uds-path", "p", "--max-memory", "7" }, "--max-memory: 7 is too little" },
+		{ { "--uds-fd", "77" }, "--uds-fd 77: not a stream socket" },
 		{ { "--socket", "s", "--vm", "socket=s,uds-path=p" }, "needs a --vm as well" },
 	};
 
@@ -103,6 +128,9 @@ static void file_accepted(void)
 		{ "# words\nthreads: 2\nlog_level: warn\nvms:\n"
 		  "  - {socket: s, uds_path: p, groups: a+b, queue_size: 256}\n"
 		  "  - {guest_cid: '4', socket: \"t\", uds_path: q, tx_buffer_size: 1}\n",
+		  "fine, 2 guests\n" },
+		{ "vms:\n - {socket: s, forward-cid: 1, forward-listen: 9001+9002}\n"
+		  " - {guest_cid: 4, socket: t, forward_cid: 1, forward_listen: 9003}\n",
 		  "fine, 2 guests\n" },
 		{ "{\"vms\": [{\"guest_cid\": 3, \"socket\": \"s\", \"uds_path\": \"p\"}]}", "1 guest\n" },
 	};

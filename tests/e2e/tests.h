@@ -21,5 +21,8 @@ extern const struct test control_tests[];
 extern const struct test defects_tests[];
 extern const struct test faults_tests[];
 extern const struct test dgram_tests[];
+extern const struct test sockets_tests[];
+extern const struct test forward_tests[];
+extern const struct test migrate_tests[];
 
 #endif

@@ -34,5 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(bytes + whole.len, 'x', sizeof(bytes) - whole.len);
 	MUST(vsd_command_parse(bytes, sizeof(bytes)).what == whole.what);
 	MUST(vsd_command_parse(bytes, sizeof(bytes)).port == whole.port);
+	whole = vsd_passed_parse(bytes, len);
+	MUST(whole.what == VSD_COMMAND_BAD || (whole.what == VSD_COMMAND_PASSFD && whole.port < VSP_PORT_ANY));
 	return 0;
 }

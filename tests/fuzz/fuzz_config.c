@@ -17,16 +17,20 @@ static void check_guest(const struct vsd_config *c, u32 i)
 {
 	const struct vsd_guest_opts *o = c->guests[i];
 
-	MUST((o->socket != NULL) != (o->fd >= 0) && o->uds_path);
+	MUST((o->socket != NULL) != (o->fd >= 0));
+	MUST((o->forward_cid != VSP_CID_ANY) !=
+	     (o->uds_path || o->uds_fd >= 0 || o->map_to_guest.n || o->map_from_guest.n));
+	MUST(vsd_guest_listeners(o) <= 2 * VSD_LIST_MAX + 2);
 	MUST(o->guest_cid > VSP_CID_HOST && o->guest_cid < VSP_CID_ANY);
-	MUST(strlen(o->uds_path) + VSD_PORT_SUFFIX_MAX < VSD_PATH_MAX && *o->uds_path);
+	MUST(!o->uds_path || (strlen(o->uds_path) + VSD_PORT_SUFFIX_MAX < VSD_PATH_MAX && *o->uds_path));
 	MUST(!o->socket || (strlen(o->socket) < VSD_PATH_MAX && *o->socket));
 	MUST(o->window >= 1 && o->window <= VSP_WINDOW_MAX);
 	MUST(vsp_ring_size_valid(o->queue_size));
 	MUST(o->conns_max >= 1 && o->conns_max <= VSD_CONNS_MAX);
 	MUST(o->groups.n >= 1 && o->groups.n <= VSD_LIST_MAX && vsd_names_meet(&o->groups, &o->groups));
 	for (u32 j = 0; j < i; j++)
-		MUST(c->guests[j]->guest_cid != o->guest_cid && strcmp(c->guests[j]->uds_path, o->uds_path) != 0);
+		MUST(c->guests[j]->guest_cid != o->guest_cid &&
+		     (!o->uds_path || !c->guests[j]->uds_path || strcmp(c->guests[j]->uds_path, o->uds_path) != 0));
 }
 
 /* First byte: a file, or the argument of a --vm. */

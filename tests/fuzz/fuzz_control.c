@@ -11,9 +11,12 @@
 
 static u32 told[4], ntold;
 
-int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode)
+const struct vsd_access vsd_access_owner;
+
+int vsd_path_listen(const char *component, const char *option, const char *path, int type,
+		    const struct vsd_access *access)
 {
-	(void)component, (void)option, (void)path, (void)type, (void)mode;
+	(void)component, (void)option, (void)path, (void)type, (void)access;
 	return -ENOSYS;
 }
 
@@ -61,6 +64,27 @@ static bool reload(void *arg)
 	return false;
 }
 
+static bool add_guest(void *arg, const char *spec, struct vsd_blame *b)
+{
+	(void)arg;
+	snprintf(b->text, sizeof(b->text), "why not");
+	return spec[0] & 1;
+}
+
+static bool remove_guest(void *arg, u32 guest_cid)
+{
+	(void)arg;
+	told[0] = guest_cid;
+	ntold = 1;
+	return guest_cid & 1;
+}
+
+bool vsd_fleet_drain(struct vsd_fleet *f, u32 guest_cid, bool drain)
+{
+	(void)f, (void)drain;
+	return remove_guest(NULL, guest_cid);
+}
+
 /* What was asked for, spelled again, is what was said but for zeros in front. */
 static void check_told(const char *line)
 {
@@ -74,8 +98,9 @@ static void check_told(const char *line)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const words[] = { "reset ", "capture ", "guests", "connections", "reload", "" };
-	const struct vsd_control_ops ops = { .reload = reload };
+	static const char *const words[] = { "reset ", "capture ", "guests", "connections", "reload",
+					     "add ",   "remove ",  "drain ", "resume ",	    "" };
+	const struct vsd_control_ops ops = { .reload = reload, .add = add_guest, .remove = remove_guest };
 	char line[VSD_CONTROL_LINE_MAX] = "", *answer = NULL;
 	size_t len = 0, n;
 	bool kept = false;

@@ -75,6 +75,10 @@ static void fill(struct session *s, struct vu_msg *m)
 			m->body.table.regions[i] = region(s);
 		m->size = 8 + m->body.table.nregions % 9 * (u32)sizeof(struct vu_region_desc);
 		break;
+	case VU_SET_LOG_BASE:
+		m->body.log = (struct vu_log_desc){ .size = number(s), .mmap_offset = number(s) % 4 };
+		m->size = sizeof(m->body.log);
+		break;
 	case VU_ADD_MEM_REG:
 	case VU_REM_MEM_REG:
 		m->body.one.region = region(s);

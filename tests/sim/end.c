@@ -98,22 +98,20 @@ static bool packet(struct sim_end *e, const struct sim_packet *p)
 	struct sim_app *a;
 	bool closing;
 
-	c = d.why == VSP_OK ? vsock_mux_find(&e->mux, &d.hdr) : NULL;
+	c = vsock_mux_find(&e->mux, &d);
 	a = c ? sim_app_of(c) : NULL;
 	sim_trace(w, "%s takes op %u of %u:%u-%u:%u len %u flags %x credit %u+%u%s", e->side ? "guest" : "host",
 		  d.hdr.op, d.hdr.src.cid, d.hdr.src.port, d.hdr.dst.cid, d.hdr.dst.port, d.hdr.len, d.hdr.flags,
 		  d.hdr.fwd_cnt, d.hdr.buf_alloc, p->forged ? " (forged)" : "");
 	check_address(e, a, p);
-	if (d.why != VSP_OK) {
-		/* The answer to a lie may be as strange as the lie. */
-		SIM_CHECK(w, p->forged || (p->flow < 0 && w->faults.lie));
-		vsock_mux_refuse(&e->mux, &d.hdr, d.why);
-		return true;
-	}
+	/* The answer to a lie may be as strange as the lie. */
+	SIM_CHECK(w, d.why == VSP_OK || p->forged || (p->flow < 0 && w->faults.lie));
 	if (a && !p->forged && p->flow == a->flow && d.hdr.op != VSP_OP_REQUEST)
 		note_credit(a, &d.hdr);
 	closing = a && a->c.state == VSP_CLOSING;
-	what = vsock_mux_arrive(&e->mux, c, &d.hdr, a ? unread(a) : 0);
+	what = vsock_mux_arrive(&e->mux, c, &d, a ? unread(a) : 0);
+	/* What a refused packet carried is missing: its connection does not go on. */
+	SIM_CHECK(w, d.why == VSP_OK || !a || a->c.state == VSP_CLOSED);
 	if (closing && a->c.state == VSP_CLOSING && d.hdr.op == VSP_OP_RW)
 		discard(a, d.hdr.len);
 	switch (what) {

@@ -239,6 +239,17 @@ static void rst_wanted(const void *arg)
 	}
 }
 
+/* What such a packet carried was the connection's that its addresses name; other reasons speak of the addresses. */
+static void flow_ends(const void *arg)
+{
+	(void)arg;
+	for (u32 why = 0; why <= NUM_VSP_REJECTS; why++) {
+		bool ends = why == VSP_REJECT_OP || why == VSP_REJECT_LEN || why == VSP_REJECT_TOO_BIG;
+
+		CHECK_EQ(vsp_ends_flow((enum vsp_reject)why), ends);
+	}
+}
+
 static void rst_is_reversed(const void *arg)
 {
 	struct vsp_hdr h = sample_hdr();
@@ -323,14 +334,14 @@ static void budget_of_replies(const void *arg)
 }
 
 static const struct check_case cases[] = {
-	CASE(bytes_to_value),	  CASE(value_to_bytes),
-	CASE(too_short),	  CASE(announced_and_arrived),
-	CASE(cid_upper_half),	  CASE(source_and_destination),
-	CASE(types_negotiated),	  CASE(ops_that_exist),
-	CASE(first_reason_wins),  CASE(rst_wanted),
-	CASE(rst_is_reversed),	  CASE(addresses_compare),
-	CASE(guest_cid_reserved), CASE(types_of_features),
-	CASE(budget_of_replies),
+	CASE(bytes_to_value),	 CASE(value_to_bytes),
+	CASE(too_short),	 CASE(announced_and_arrived),
+	CASE(cid_upper_half),	 CASE(source_and_destination),
+	CASE(types_negotiated),	 CASE(ops_that_exist),
+	CASE(first_reason_wins), CASE(rst_wanted),
+	CASE(flow_ends),	 CASE(rst_is_reversed),
+	CASE(addresses_compare), CASE(guest_cid_reserved),
+	CASE(types_of_features), CASE(budget_of_replies),
 };
 
 CHECK_SUITE(wire, cases);

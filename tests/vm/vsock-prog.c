@@ -4,6 +4,8 @@
  *
  *   vsock-prog NAME                  begin: a process in the background that holds sockets in numbered slots
  *   vsock-prog NAME COMMAND ARGS...  have it do something; its answer is printed, one line
+ *   vsock-prog NAME times N COMMAND ARGS...
+ *                                    again until the answer changes, N times at most: how often, and the last
  *
  * Answers begin with "ok", or with the name of an errno, "timeout", "eof" or "bad" (wrong bytes). Nothing waits longer
  * than its MS. The commands are in the table at the end. Payload is the pattern that hostile-device sends: byte N of
@@ -37,6 +39,7 @@
 enum {
 	SLOTS = 1024,
 	LINE_BYTES = 512,
+	ANSWER_BYTES = 480,
 	WORDS = 16,
 	CHUNK = 65536,
 	MESSAGE_MAX = 4 << 20,
@@ -68,7 +71,7 @@ struct slot {
 };
 
 static struct slot slots[SLOTS];
-static char answer[LINE_BYTES];
+static char answer[ANSWER_BYTES];
 static uint8_t chunk[CHUNK];
 static uint8_t message[MESSAGE_MAX] __attribute__((aligned(PAGE)));
 static int new_type = SOCK_STREAM;
@@ -787,14 +790,8 @@ static const struct {
 	{ "quit", do_quit },	     /* SLOT */
 };
 
-static void run(char *line)
+static void run_once(char **words, int n)
 {
-	char *words[WORDS + 1] = { NULL };
-	char *save = NULL;
-	int n = 0;
-
-	for (char *word = strtok_r(line, " \n", &save); word && n < WORDS; word = strtok_r(NULL, " \n", &save))
-		words[n++] = word;
 	snprintf(answer, sizeof(answer), "ok");
 	for (size_t i = 0; n && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(commands[i].name, words[0]) != 0)
@@ -803,6 +800,28 @@ static void run(char *line)
 		return;
 	}
 	snprintf(answer, sizeof(answer), "unknown command");
+}
+
+static void run(char *line)
+{
+	char *words[WORDS + 1] = { NULL };
+	char first[ANSWER_BYTES] = "", *save = NULL;
+	long times, done = 0;
+	int n = 0;
+
+	for (char *word = strtok_r(line, " \n", &save); word && n < WORDS; word = strtok_r(NULL, " \n", &save))
+		words[n++] = word;
+	if (n < 3 || strcmp(words[0], "times") != 0) {
+		run_once(words, n);
+		return;
+	}
+	times = number(words, 1, 1);
+	do {
+		strcpy(first, answer);
+		run_once(words + 2, n - 2);
+	} while (++done < times && (done == 1 || strcmp(first, answer) == 0));
+	snprintf(first, sizeof(first), "%s", answer);
+	snprintf(answer, sizeof(answer), "%ld %s", done, first);
 }
 
 static struct sockaddr_un control_address(const char *name)

@@ -21,6 +21,7 @@
 enum {
 	PATIENCE_S = 10,
 	ANSWER_MAX = 256 << 20, /* bytes; far more than a daemon with all its connections says */
+	LINE_MAX_BYTES = 4096,	/* of a command, as the daemon takes it */
 	EXIT_USAGE = 2,
 };
 
@@ -28,6 +29,8 @@ static const char usage[] =
 	"Usage: vstat --control PATH [--json | --prometheus] [guests | connections]\n"
 	"       vstat --control PATH reset CID HOST_CID HOST_PORT GUEST_PORT\n"
 	"       vstat --control PATH reload\n"
+	"       vstat --control PATH add KEY=VALUE,KEY=VALUE\n"
+	"       vstat --control PATH remove | drain | resume CID\n"
 	"       vstat --control PATH capture CID [BYTES] >FILE\n"
 	"       vstat --kernel [--json | --prometheus] [connections]\n"
 	"Look into a vsockd that was started with the same --control, or into Sluice's modules of this kernel.\n"
@@ -195,7 +198,7 @@ int main(int argc, char **argv)
 	const char *path = getenv("VSOCKD_CONTROL");
 	enum show_as as = SHOW_TABLE;
 	bool kernel = false;
-	char line[128];
+	char line[LINE_MAX_BYTES];
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "c:kjph", options, NULL)) != -1) {

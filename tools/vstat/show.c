@@ -9,13 +9,13 @@ static const char *const labels[] = {
 	"state", "phase", "id",	    "local_cid", "local_port", "remote_cid", "remote_port"
 };
 /* Figures that also go down, or are states. */
-static const char *const gauges[] = { "up",	      "capturing",  "connections",    "from_siblings",
-				      "replies_owed", "no_buffers", "size",	      "held",
-				      "waiting",      "live",	    "broken",	      "unread",
-				      "credit",	      "window",	    "unread_packets", "unsent",
-				      "unacked",      "rx_window",  "tx_window",      "known",
-				      "fragments",    "max",	    "sources",	      "receivers_waited_for",
-				      "bytes_queued" };
+static const char *const gauges[] = { "up",	      "capturing",     "connections",	 "from_siblings",
+				      "replies_owed", "no_buffers",    "size",		 "held",
+				      "waiting",      "live",	       "broken",	 "unread",
+				      "credit",	      "window",	       "unread_packets", "unsent",
+				      "unacked",      "rx_window",     "tx_window",	 "known",
+				      "fragments",    "max",	       "sources",	 "receivers_waited_for",
+				      "bytes_queued", "bytes_charged", "draining" };
 
 static bool among(const char *word, const char *const *list, size_t n)
 {

@@ -53,9 +53,38 @@ static struct vsd_command parse(const char *word, const char *bytes, u32 len)
 	return cmd;
 }
 
+/* Is the line of @len bytes this word and nothing else? */
+static bool is_word(const char *word, const char *bytes, u32 len)
+{
+	const u32 word_len = (u32)strlen(word);
+	u32 i = skip_space(bytes, 0, len);
+
+	return len - i >= word_len && !strncasecmp(bytes + i, word, word_len) &&
+	       skip_space(bytes, i + word_len, len) == len;
+}
+
 struct vsd_command vsd_command_parse(const char *bytes, u32 len)
 {
-	return parse("connect", bytes, len);
+	struct vsd_command cmd = parse("connect", bytes, len);
+
+	if (cmd.what == VSD_COMMAND_BAD && cmd.len && is_word("passfd", bytes, cmd.len))
+		cmd.what = VSD_COMMAND_PASSFD;
+	return cmd;
+}
+
+struct vsd_command vsd_passed_parse(const char *bytes, u32 len)
+{
+	struct vsd_command cmd = { .what = VSD_COMMAND_BAD, .len = len };
+	u32 i = skip_space(bytes, 0, len), digits = i;
+
+	if (len > VSD_COMMAND_MAX || !parse_port(bytes, i, len, &cmd.port))
+		return cmd;
+	while (digits < len && isdigit((unsigned char)bytes[digits]))
+		digits++;
+	cmd.keep = is_word("keep", bytes + digits, len - digits);
+	if (cmd.keep || skip_space(bytes, digits, len) == len)
+		cmd.what = VSD_COMMAND_PASSFD;
+	return cmd;
 }
 
 struct vsd_command vsd_sendto_parse(const char *bytes, u32 len)

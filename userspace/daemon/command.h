@@ -3,7 +3,7 @@
  * command.h - the line with which a host client says where it wants to go: "CONNECT <port>\n"
  *
  * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a
- * carriage return before the newline is white space. Pure: bytes in, verdict out.
+ * carriage return before the newline is white space. Or, as Dragonball's do, "passfd\n". Pure: bytes in, verdict out.
  */
 #ifndef VSD_COMMAND_H
 #define VSD_COMMAND_H
@@ -17,6 +17,7 @@ enum {
 enum vsd_command_what {
 	VSD_COMMAND_PART, /* no newline yet */
 	VSD_COMMAND_CONNECT,
+	VSD_COMMAND_PASSFD, /* a second message has the socket that is to be connected */
 	VSD_COMMAND_BAD,
 };
 
@@ -24,15 +25,23 @@ enum vsd_command_what {
  * struct vsd_command - what the bytes say
  * @what: see the enum
  * @port: for VSD_COMMAND_CONNECT
+ * @keep: the client's own socket is to stay open as long as the one that it passes
  * @len: bytes of the command, newline included; what follows is payload
  */
 struct vsd_command {
 	u8 what;
 	u32 port;
+	bool keep;
 	u32 len;
 };
 
 struct vsd_command vsd_command_parse(const char *bytes, u32 len);
+
+/*
+ * The second message of a client that passes a socket: "PORT" or "PORT keep", with or without a newline; its bytes are
+ * one message. VSD_COMMAND_PASSFD, or VSD_COMMAND_BAD.
+ */
+struct vsd_command vsd_passed_parse(const char *bytes, u32 len);
 
 /* The same for the first line of a datagram, "SENDTO <port>\n": VSD_COMMAND_CONNECT, or anything else. */
 struct vsd_command vsd_sendto_parse(const char *bytes, u32 len);

@@ -5,6 +5,8 @@
 #include "kernel/proto/ring.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +14,7 @@
 #include <sys/socket.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, SOCKET, PORTS, SWITCH };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, FORMAT, SOCKET, PORTS, SWITCH, MAP, USERS, MODE, OWNER };
 
 struct key {
 	const char *name;
@@ -28,7 +30,19 @@ static const struct key guest_keys[] = {
 	{ "socket", PATH, GUEST(socket), 0, 0 },
 	{ "socket-path", PATH, GUEST(socket), 0, 0 }, /* what vhost-user's conventions call it */
 	{ "fd", SOCKET, GUEST(fd), 3, INT32_MAX },
+	{ "socket-mode", MODE, GUEST(socket_access), 0, 0777 },
+	{ "socket-owner", OWNER, GUEST(socket_access), 0, 0 },
 	{ "uds-path", PATH, GUEST(uds_path), 0, VSD_PORT_SUFFIX_MAX },
+	{ "uds-fd", SOCKET, GUEST(uds_fd), 3, INT32_MAX },
+	{ "uds-mode", MODE, GUEST(uds_access), 0, 0777 },
+	{ "uds-owner", OWNER, GUEST(uds_access), 0, 0 },
+	{ "uds-users", USERS, GUEST(uds_users), 0, 0 },
+	{ "connect-only", SWITCH, GUEST(connect_only), 0, 0 },
+	{ "peer-names", SWITCH, GUEST(peer_names), 0, 0 },
+	{ "map-to-guest", MAP, GUEST(map_to_guest), 0, 0 },
+	{ "map-from-guest", MAP, GUEST(map_from_guest), 0, 0 },
+	{ "forward-cid", NUMBER, GUEST(forward_cid), 0, VSP_CID_ANY - 1 },
+	{ "forward-listen", PORTS, GUEST(forward_listen), 0, 0 },
 	{ "groups", NAMES, GUEST(groups), 0, 0 },
 	{ "allow-to-guest", PORTS, GUEST(to_guest.allow), 0, 0 },
 	{ "deny-to-guest", PORTS, GUEST(to_guest.deny), 0, 0 },
@@ -38,6 +52,7 @@ static const struct key guest_keys[] = {
 	{ "tx-buffer-size", NUMBER, GUEST(window), 1, VSP_WINDOW_MAX },
 	{ "queue-size", RING_SIZE, GUEST(queue_size), 1, VSP_RING_SIZE_MAX },
 	{ "max-connections", NUMBER, GUEST(conns_max), 1, VSD_CONNS_MAX },
+	{ "max-memory", NUMBER, GUEST(memory_kib), 0, UINT32_MAX },
 	{ "max-rate", NUMBER, GUEST(rate_kib), 0, VSD_LIMIT_KIB_MAX },
 	{ "handshake-timeout", NUMBER, GUEST(handshake_ms), 1, VSD_TIMEOUT_MAX_MS },
 	{ "connect-timeout", NUMBER, GUEST(connect_ms), 1, VSD_TIMEOUT_MAX_MS },
@@ -49,6 +64,7 @@ static const struct key guest_keys[] = {
 /* All but paths are of four bytes. */
 static const struct key all_keys[] = {
 	{ "log-level", LEVEL, ALL(level), 0, 0 },
+	{ "log-format", FORMAT, ALL(format), 0, 0 },
 	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
 	{ "threads", NUMBER, ALL(threads), 1, VSD_THREADS_MAX },
 	{ "control", PATH, ALL(control), 0, 0 },
@@ -116,7 +132,7 @@ static bool set_path(char **to, const struct key *k, const char *value, struct v
 {
 	char *copy;
 
-	if (!*value)
+	if (!*value || !strcmp(value, "@"))
 		return vsd_complain(b, k->name, NULL, "give a path");
 	if (strlen(value) + k->max >= VSD_PATH_MAX)
 		return vsd_complain(b, k->name, value, "too long for a Unix socket; use at most %u bytes",
@@ -226,6 +242,143 @@ bool vsd_policy_allows(const struct vsd_policy *p, u32 port)
 	return (!p->allow.n || has_port(&p->allow, port)) && !has_port(&p->deny, port);
 }
 
+static void free_map(struct vsd_map *m)
+{
+	for (u32 i = 0; i < m->n; i++)
+		free(m->entry[i].path);
+	m->n = 0;
+}
+
+const char *vsd_map_find(const struct vsd_map *m, u32 port)
+{
+	for (u32 i = 0; i < m->n; i++) {
+		if (m->entry[i].port == port)
+			return m->entry[i].path;
+	}
+	return NULL;
+}
+
+/* "PORT:PATH+PORT:PATH", each port once. */
+static bool set_map(struct vsd_map *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	struct vsd_map m = { .n = 0 };
+	const char *at = value;
+
+	do {
+		size_t len;
+		u32 port;
+
+		if (m.n == VSD_LIST_MAX || !read_port(&at, &port) || *at++ != ':' || vsd_map_find(&m, port))
+			goto bad;
+		len = strcspn(at, "+");
+		if (!len || len >= VSD_PATH_MAX || (len == 1 && *at == '@'))
+			goto bad;
+		m.entry[m.n].port = port;
+		m.entry[m.n].path = strndup(at, len);
+		if (!m.entry[m.n++].path) {
+			free_map(&m);
+			return no_memory(k, b);
+		}
+		at += len;
+	} while (*at++);
+	free_map(to);
+	*to = m;
+	return true;
+bad:
+	free_map(&m);
+	return vsd_complain(b, k->name, value, "give up to %d ports, each once, with their paths: PORT:PATH+PORT:PATH",
+			    VSD_LIST_MAX);
+}
+
+/* A number, or a name that @find knows. */
+static bool read_id(const char *text, bool (*find)(const char *name, u32 *id), u32 *id)
+{
+	char *end;
+	u64 n;
+
+	if (*text < '0' || *text > '9')
+		return find(text, id);
+	n = strtoull(text, &end, 10);
+	*id = (u32)n;
+	return !*end && n < UINT32_MAX;
+}
+
+static bool find_user(const char *name, u32 *id)
+{
+	const struct passwd *p = getpwnam(name);
+
+	if (p)
+		*id = p->pw_uid;
+	return p;
+}
+
+static bool find_group(const char *name, u32 *id)
+{
+	const struct group *p = getgrnam(name);
+
+	if (p)
+		*id = p->gr_gid;
+	return p;
+}
+
+static bool set_users(struct vsd_users *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	struct vsd_names names = { .n = 0 };
+	struct vsd_users l = { .n = 0 };
+	bool good = set_names(&names, k, value, b);
+
+	while (good && l.n < names.n) {
+		good = read_id(names.name[l.n], find_user, &l.uid[l.n]);
+		if (!good)
+			vsd_complain(b, k->name, value, "there is no user %s", names.name[l.n]);
+		l.n += good;
+	}
+	free_names(&names);
+	if (good)
+		*to = l;
+	return good;
+}
+
+bool vsd_users_have(const struct vsd_users *l, u32 uid)
+{
+	for (u32 i = 0; i < l->n; i++) {
+		if (l->uid[i] == uid)
+			return true;
+	}
+	return !l->n;
+}
+
+static bool set_mode(struct vsd_access *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	unsigned long mode;
+	char *end;
+
+	mode = strtoul(value, &end, 8);
+	if (end == value || *end || value[0] < '0' || value[0] > '7' || mode > k->max)
+		return vsd_complain(b, k->name, value, "give an octal number up to %03o", k->max);
+	to->mode = (u32)mode;
+	to->exact = true;
+	return true;
+}
+
+/* "USER", "USER:GROUP" or ":GROUP". */
+static bool set_owner(struct vsd_access *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	size_t len = strcspn(value, ":");
+	char *user = strndup(value, len);
+	const char *group = value[len] ? value + len + 1 : NULL;
+	bool good = *value;
+
+	if (!user)
+		return no_memory(k, b);
+	if (len)
+		good = good && read_id(user, find_user, &to->uid);
+	if (group)
+		good = good && *group && read_id(group, find_group, &to->gid);
+	free(user);
+	return good || vsd_complain(b, k->name, value, "give a user, USER:GROUP or :GROUP that exist");
+}
+
 static bool set_socket(int *to, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	int type;
@@ -266,13 +419,23 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_ports(to, k, value, b);
 	case SWITCH:
 		return set_switch(to, k, value, b);
+	case MAP:
+		return set_map(to, k, value, b);
+	case USERS:
+		return set_users(to, k, value, b);
+	case MODE:
+		return set_mode(to, k, value, b);
+	case OWNER:
+		return set_owner(to, k, value, b);
 	case LEVEL:
 		*(enum vsd_level *)to = vsd_level_by_name(value);
+		return *(enum vsd_level *)to < NUM_VSD_LEVELS ||
+		       vsd_complain(b, k->name, value, "give error, warn, info, debug or trace");
+	case FORMAT:
 		break;
 	}
-	if (*(enum vsd_level *)to < NUM_VSD_LEVELS)
-		return true;
-	return vsd_complain(b, k->name, value, "give error, warn, info, debug or trace");
+	*(enum vsd_log_format *)to = vsd_log_format_by_name(value);
+	return *(enum vsd_log_format *)to < NUM_VSD_LOG_FORMATS || vsd_complain(b, k->name, value, "give text or json");
 }
 
 /* The key's place in the table, or @n after a complaint. */
@@ -361,6 +524,8 @@ static void free_guest(struct vsd_guest_opts *o)
 	free(o->socket);
 	free(o->uds_path);
 	free_names(&o->groups);
+	free_map(&o->map_to_guest);
+	free_map(&o->map_from_guest);
 	free(o);
 }
 
@@ -373,6 +538,25 @@ void vsd_config_free(struct vsd_config *c)
 	c->control = NULL;
 	c->guests = NULL;
 	c->n = 0;
+}
+
+void vsd_config_drop(struct vsd_config *c)
+{
+	free_guest(c->guests[--c->n]);
+}
+
+void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
+{
+	u32 i = 0;
+
+	while (i < c->n && c->guests[i]->guest_cid != guest_cid)
+		i++;
+	if (i == c->n)
+		return;
+	free_guest(c->guests[i]);
+	/* Who was there first stays so. */
+	memmove(&c->guests[i], &c->guests[i + 1], (c->n - i - 1) * sizeof(c->guests[0]));
+	c->n--;
 }
 
 static const struct key default_group = { "groups", NAMES, GUEST(groups), 0, 0 };
@@ -393,6 +577,10 @@ struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
 	}
 	o->guest_cid = VSD_GUEST_CID_DEFAULT;
 	o->fd = -1;
+	o->socket_access = vsd_access_umask;
+	o->uds_fd = -1;
+	o->uds_access = vsd_access_umask;
+	o->forward_cid = VSP_CID_ANY;
 	o->datagrams = true;
 	o->window = VSD_WINDOW_DEFAULT;
 	o->queue_size = VSD_QUEUE_SIZE_DEFAULT;
@@ -411,35 +599,136 @@ static bool same_path(const char *a, const char *b)
 	return a && b && !strcmp(a, b);
 }
 
-bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b)
+/* Both NULL, or the same. */
+static bool equal_path(const char *a, const char *b)
 {
-	return a->guest_cid == b->guest_cid && a->fd == b->fd && a->window == b->window &&
-	       a->datagrams == b->datagrams && a->queue_size == b->queue_size && a->conns_asked == b->conns_asked &&
-	       (a->socket == b->socket || same_path(a->socket, b->socket)) && same_path(a->uds_path, b->uds_path);
+	return a == b || same_path(a, b);
 }
 
-/* Is there everything that this guest needs, and nothing that an earlier one has? */
+static bool same_map(const struct vsd_map *a, const struct vsd_map *b)
+{
+	for (u32 i = 0; i < a->n; i++) {
+		if (i == b->n || a->entry[i].port != b->entry[i].port ||
+		    strcmp(a->entry[i].path, b->entry[i].path) != 0)
+			return false;
+	}
+	return a->n == b->n;
+}
+
+static bool same_access(const struct vsd_access *a, const struct vsd_access *b)
+{
+	return a->mode == b->mode && a->exact == b->exact && a->uid == b->uid && a->gid == b->gid;
+}
+
+static bool same_ports(const struct vsd_ports *a, const struct vsd_ports *b)
+{
+	return a->n == b->n && !memcmp(a->range, b->range, a->n * sizeof(a->range[0]));
+}
+
+/* Everything that is bound when a guest begins. */
+static bool same_sockets(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b)
+{
+	return a->fd == b->fd && a->uds_fd == b->uds_fd && a->connect_only == b->connect_only &&
+	       vsd_guest_has_datagrams(a) == vsd_guest_has_datagrams(b) && equal_path(a->socket, b->socket) &&
+	       equal_path(a->uds_path, b->uds_path) && same_access(&a->socket_access, &b->socket_access) &&
+	       same_access(&a->uds_access, &b->uds_access) && same_map(&a->map_to_guest, &b->map_to_guest) &&
+	       a->forward_cid == b->forward_cid && same_ports(&a->forward_listen, &b->forward_listen);
+}
+
+bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b)
+{
+	return a->guest_cid == b->guest_cid && a->window == b->window && a->queue_size == b->queue_size &&
+	       a->conns_asked == b->conns_asked && same_sockets(a, b);
+}
+
+bool vsd_guest_has_datagrams(const struct vsd_guest_opts *o)
+{
+	return o->datagrams && o->uds_path && !vsd_path_abstract(o->uds_path) && !o->connect_only && !o->uds_users.n;
+}
+
+/* How many ports there are; no more than would be too many in any case. */
+static u32 count_ports(const struct vsd_ports *l)
+{
+	u64 n = 0;
+
+	for (u32 i = 0; i < l->n; i++)
+		n += (u64)l->range[i].last - l->range[i].first + 1;
+	return n < UINT32_MAX ? (u32)n : UINT32_MAX;
+}
+
+u32 vsd_guest_listeners(const struct vsd_guest_opts *o)
+{
+	bool by_path = o->uds_path && !o->connect_only;
+
+	/* PATH or the one that was handed in, and PATH_seqpacket. */
+	return (by_path || o->uds_fd >= 0) + by_path + o->map_to_guest.n + count_ports(&o->forward_listen);
+}
+
+/* Where programs of the host are: by AF_VSOCK, or by Unix sockets. */
+static bool check_host(const struct vsd_guest_opts *o, struct vsd_blame *b)
+{
+	bool by_path = o->uds_path || o->uds_fd >= 0 || o->map_to_guest.n || o->map_from_guest.n;
+
+	if (o->forward_cid != VSP_CID_ANY && (by_path || o->uds_users.n || o->connect_only || o->peer_names))
+		return vsd_complain(b, "forward-cid", NULL,
+				    "conflicts with Unix sockets for programs of the host (uds-..., map-...)");
+	if (o->forward_cid == VSP_CID_ANY && o->forward_listen.n)
+		return vsd_complain(b, "forward-listen", NULL, "needs forward-cid as well");
+	if (count_ports(&o->forward_listen) > VSD_LIST_MAX)
+		return vsd_complain(b, "forward-listen", NULL, "more than %d ports", VSD_LIST_MAX);
+	if (o->forward_cid == VSP_CID_ANY && !by_path)
+		return vsd_complain(b, "uds-path", NULL, "PATH is required, for programs of the host (or forward-cid)");
+	if (o->connect_only && (o->uds_fd >= 0 || o->map_to_guest.n))
+		return vsd_complain(b, "connect-only", NULL, "conflicts with uds-fd and map-to-guest");
+	if (o->peer_names && !o->uds_path)
+		return vsd_complain(b, "peer-names", NULL, "needs uds-path, from which the names are made");
+	/* PATH@CID.PORT */
+	if (o->peer_names && strlen(o->uds_path) + VSD_PEER_SUFFIX_MAX >= VSD_PATH_MAX)
+		return vsd_complain(b, "peer-names", NULL, "needs an uds-path of at most %d bytes",
+				    VSD_PATH_MAX - 1 - VSD_PEER_SUFFIX_MAX);
+	return true;
+}
+
+/* Is there everything that this guest needs? */
+static bool check_alone(const struct vsd_guest_opts *o, struct vsd_blame *b)
+{
+	if (!o->socket && o->fd < 0)
+		return vsd_complain(b, "socket", NULL, "PATH is required, for the virtual machine monitor");
+	if (o->socket && o->fd >= 0)
+		return vsd_complain(b, "fd", NULL, "socket says where to listen already; give one of them");
+	if (o->fd >= 0 && o->fd == o->uds_fd)
+		return vsd_complain(b, "uds-fd", NULL, "%d is the monitor's already", o->fd);
+	if (same_path(o->socket, o->uds_path))
+		return vsd_complain(b, "uds-path", o->uds_path, "choose another path than that of socket");
+	if (o->memory_kib && o->memory_kib < VSD_MEMORY_MIN_KIB)
+		return vsd_complain(b, "max-memory", NULL, "%u is too little for a connection; give at least %d, or 0",
+				    o->memory_kib, VSD_MEMORY_MIN_KIB);
+	return check_host(o, b);
+}
+
+static bool same_fd(const struct vsd_guest_opts *o, int fd)
+{
+	return fd >= 0 && (o->fd == fd || o->uds_fd == fd);
+}
+
+/* And nothing that an earlier one has? */
 static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 {
 	const struct vsd_guest_opts *o = c->guests[i];
 
 	b->line = o->line;
-	if (!o->socket && o->fd < 0)
-		return vsd_complain(b, "socket", NULL, "PATH is required, for the virtual machine monitor");
-	if (o->socket && o->fd >= 0)
-		return vsd_complain(b, "fd", NULL, "socket says where to listen already; give one of them");
-	if (!o->uds_path)
-		return vsd_complain(b, "uds-path", NULL, "PATH is required, for programs of the host");
-	if (same_path(o->socket, o->uds_path))
-		return vsd_complain(b, "uds-path", o->uds_path, "choose another path than that of socket");
+	if (!check_alone(o, b))
+		return false;
 	for (u32 j = 0; j < i; j++) {
 		const struct vsd_guest_opts *p = c->guests[j];
 
 		if (p->guest_cid == o->guest_cid)
 			return vsd_complain(b, "guest-cid", NULL, "%u is another guest's already; choose another",
 					    o->guest_cid);
-		if (o->fd >= 0 && p->fd == o->fd)
+		if (same_fd(p, o->fd))
 			return vsd_complain(b, "fd", NULL, "%d is another guest's already", o->fd);
+		if (same_fd(p, o->uds_fd))
+			return vsd_complain(b, "uds-fd", NULL, "%d is another guest's already", o->uds_fd);
 		if (same_path(p->socket, o->socket) || same_path(p->uds_path, o->socket))
 			return vsd_complain(b, "socket", o->socket, "another guest's already; choose another path");
 		if (same_path(p->uds_path, o->uds_path) || same_path(p->socket, o->uds_path))
@@ -453,7 +742,8 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 	if (!c->n)
 		return vsd_complain(b, NULL, NULL, "no guest to serve; vms needs an entry for each");
 	for (u32 i = 0; i < c->n; i++) {
-		c->guests[i]->conns_asked = c->guests[i]->conns_max;
+		if (!c->guests[i]->conns_asked)
+			c->guests[i]->conns_asked = c->guests[i]->conns_max;
 		if (!check_guest(c, i, b))
 			return false;
 	}

@@ -10,14 +10,16 @@
 
 #include "daemon/limit.h"
 #include "daemon/log.h"
+#include "daemon/path.h"
 
 enum {
 	VSD_PATH_MAX = 108,	  /* bytes of sockaddr_un.sun_path */
 	VSD_PORT_SUFFIX_MAX = 11, /* "_4294967295" */
+	VSD_PEER_SUFFIX_MAX = 22, /* "@4294967295.4294967295" */
 
 	VSD_GUEST_CID_DEFAULT = 3,
 	VSD_GUESTS_MAX = 4096, /* of one daemon */
-	VSD_LIST_MAX = 64,     /* entries of a list: groups, ports */
+	VSD_LIST_MAX = 64,     /* entries of a list: groups, ports, users, paths */
 	VSD_CONNS_DEFAULT = 4096,
 	VSD_CONNS_MAX = 1 << 20,
 	VSD_QUEUE_SIZE_DEFAULT = 1024,
@@ -26,6 +28,13 @@ enum {
 	 * KiB packets stops after each.
 	 */
 	VSD_WINDOW_DEFAULT = 256 << 10,
+	/*
+	 * Of a guest's memory that is left a new connection gets one of so many parts, but at least so much: the last
+	 * ones are slow, and not refused.
+	 */
+	VSD_MEMORY_PARTS = 64,
+	VSD_WINDOW_MIN = 4096,
+	VSD_MEMORY_MIN_KIB = 8,		  /* for one connection */
 	VSD_HANDSHAKE_TIMEOUT_MS = 10000, /* for the CONNECT line: somebody may type it */
 	/* for the answer of the guest, or of a host listener whose backlog is full */
 	VSD_CONNECT_TIMEOUT_MS = 2000,
@@ -52,6 +61,21 @@ struct vsd_ports {
 	u32 n;
 };
 
+/* Users. */
+struct vsd_users {
+	u32 uid[VSD_LIST_MAX];
+	u32 n;
+};
+
+/* Ports, each with a path of its own. */
+struct vsd_map {
+	struct {
+		u32 port;
+		char *path;
+	} entry[VSD_LIST_MAX];
+	u32 n;
+};
+
 /* Which ports may be connected to in one direction. */
 struct vsd_policy {
 	struct vsd_ports allow; /* empty: all */
@@ -64,7 +88,17 @@ struct vsd_policy {
  * @socket: where its front-end connects; NULL: at @fd
  * @fd: a socket handed in, that listens for front-ends or is connected to one; -1: none
  * @alone: the only guest, by options of its own: when a connection handed in ends, so does the daemon
- * @uds_path: where host clients connect; @uds_path_PORT is where host listeners are
+ * @socket_access: who may connect to @socket
+ * @uds_path: where host clients connect; @uds_path_PORT is where host listeners are; or NULL
+ * @uds_fd: instead of the listener at @uds_path: one that was handed in; -1: none
+ * @uds_access: who may connect to @uds_path, and to what else is bound for programs of the host
+ * @uds_users: whose programs these may be; none: everybody's
+ * @connect_only: nothing is bound for programs of the host
+ * @peer_names: a connection of the guest has a name, @uds_path@CID.PORT
+ * @map_to_guest: ports of the guest with a socket of their own
+ * @map_from_guest: ports of the host whose listeners are not at @uds_path_PORT
+ * @forward_cid: instead of Unix sockets: the AF_VSOCK address that has the host's listeners; VSP_CID_ANY: none
+ * @forward_listen: ports that are listened at in AF_VSOCK for the guest
  * @groups: guests that have one in common reach each other
  * @to_guest: ports of the guest that others may connect to
  * @from_guest: ports of the host, and of other guests, that it may connect to
@@ -72,6 +106,7 @@ struct vsd_policy {
  * @window: receive window of a connection
  * @queue_size: largest ring
  * @conns_max: most connections; @conns_asked: before the limit of open files was considered
+ * @memory_kib: most KiB of all connections, their windows included; 0: as many as there are
  * @rate_kib: KiB a second on its rings, in each direction; 0: as many as there are
  * @handshake_ms, @connect_ms, @close_ms, @linger_ms: deadlines
  * @line: of the configuration file, or 0
@@ -82,7 +117,17 @@ struct vsd_guest_opts {
 	char *socket;
 	int fd;
 	bool alone;
+	struct vsd_access socket_access;
 	char *uds_path;
+	int uds_fd;
+	struct vsd_access uds_access;
+	struct vsd_users uds_users;
+	bool connect_only;
+	bool peer_names;
+	struct vsd_map map_to_guest;
+	struct vsd_map map_from_guest;
+	u32 forward_cid;
+	struct vsd_ports forward_listen;
 	struct vsd_names groups;
 	struct vsd_policy to_guest;
 	struct vsd_policy from_guest;
@@ -91,6 +136,7 @@ struct vsd_guest_opts {
 	u32 queue_size;
 	u32 conns_max;
 	u32 conns_asked;
+	u32 memory_kib;
 	u32 rate_kib;
 	u32 handshake_ms;
 	u32 connect_ms;
@@ -102,7 +148,7 @@ struct vsd_guest_opts {
 
 /**
  * struct vsd_config - everything
- * @level: what is logged
+ * @level: what is logged; @format: and how
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
  * @control: where the control socket is, or NULL
@@ -112,6 +158,7 @@ struct vsd_guest_opts {
  */
 struct vsd_config {
 	enum vsd_level level;
+	enum vsd_log_format format;
 	u32 poll_us;
 	u32 threads;
 	char *control;
@@ -147,6 +194,12 @@ bool vsd_same_key(const char *a, const char *b);
 /* A guest with defaults, the newest of @c. NULL: out of memory, or too many. */
 struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b);
 
+/* The newest guest goes, which nobody knows yet. */
+void vsd_config_drop(struct vsd_config *c);
+
+/* The guest with this context identifier goes. */
+void vsd_config_remove(struct vsd_config *c, u32 guest_cid);
+
 /* Set a key of a guest. */
 bool vsd_guest_set(struct vsd_guest_opts *o, const char *key, const char *value, struct vsd_blame *b);
 
@@ -168,6 +221,18 @@ bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts 
 /* Defaults, no guests; and the end of what was allocated. */
 void vsd_config_init(struct vsd_config *c);
 void vsd_config_free(struct vsd_config *c);
+
+/* Are there sockets for datagrams? They need a directory in which others may send to them. */
+bool vsd_guest_has_datagrams(const struct vsd_guest_opts *o);
+
+/* How many listeners it has. */
+u32 vsd_guest_listeners(const struct vsd_guest_opts *o);
+
+/* The path of @port in @m, or NULL. */
+const char *vsd_map_find(const struct vsd_map *m, u32 port);
+
+/* May the user @uid connect? */
+bool vsd_users_have(const struct vsd_users *l, u32 uid);
 
 /* May @port be connected to? */
 bool vsd_policy_allows(const struct vsd_policy *p, u32 port);

@@ -8,17 +8,34 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* The receive window of one more connection; 0: there is no memory left for it. */
+static u32 next_window(const struct vsd_guest *g)
+{
+	u64 all = (u64)g->opts->memory_kib << 10, left = all > g->charged ? all - g->charged : 0, window;
+
+	if (!all)
+		return g->opts->window;
+	window = left / VSD_MEMORY_PARTS > VSD_WINDOW_MIN ? left / VSD_MEMORY_PARTS : VSD_WINDOW_MIN;
+	window = window < g->opts->window ? window : g->opts->window;
+	return left >= window + sizeof(struct vsd_conn) ? (u32)window : 0;
+}
+
 struct vsd_conn *vsd_conn_new(struct vsd_guest *g)
 {
+	u32 window = next_window(g);
 	struct vsd_conn *s;
 
-	if (g->conns >= g->opts->conns_max)
+	if (g->conns >= g->opts->conns_max || !window)
 		return NULL;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
+	s->c.window = window;
+	s->charged = window + (u32)sizeof(*s);
+	g->charged += s->charged;
 	s->watch = (struct vsd_watch){ .source = VSD_SOURCE_CONN, .guest = g };
 	s->fd = -1;
+	s->say_fd = -1;
 	s->all_next = g->all;
 	s->all_link = &g->all;
 	if (g->all)
@@ -40,6 +57,7 @@ void vsd_conn_reap(struct vsd_conn *s)
 	s->all_next = g->dead;
 	g->dead = s;
 	g->conns--;
+	g->charged -= s->charged;
 	g->from_siblings -= s->from_sibling;
 	g->due = true;
 	/* Whatever still comes for it in this turn finds no guest to act on. */
@@ -77,13 +95,21 @@ void vsd_conn_drop(struct vsd_conn *s)
 	s->queued = 0;
 }
 
+static void close_sockets(struct vsd_conn *s)
+{
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->say_fd >= 0)
+		close(s->say_fd);
+	s->fd = -1;
+	s->say_fd = -1;
+	vsd_conn_release(s);
+}
+
 void vsd_conn_hang_up(struct vsd_conn *s)
 {
 	vsd_sibling_part(s, false);
-	if (s->fd >= 0)
-		close(s->fd);
-	vsd_conn_release(s);
-	s->fd = -1;
+	close_sockets(s);
 	s->wants_out = false;
 	s->phase = VSD_PHASE_NONE;
 	vsd_conn_drop(s);
@@ -104,9 +130,7 @@ static void host_done(struct vsd_conn *s)
 		return;
 	vsock_tail_clear(&s->rest);
 	/* The engine's deadline runs on without the socket. */
-	close(s->fd);
-	vsd_conn_release(s);
-	s->fd = -1;
+	close_sockets(s);
 	s->phase = VSD_PHASE_NONE;
 	vsock_mux_close(m, &s->c);
 }
@@ -267,6 +291,13 @@ void vsd_conn_event(struct vsd_conn *s, u32 events)
 	case VSD_PHASE_COMMAND:
 		vsd_host_command(s);
 		break;
+	case VSD_PHASE_PASS:
+		vsd_host_passed(s);
+		break;
+	case VSD_PHASE_CONNECT:
+		if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+			vsd_host_dialled(s);
+		break;
 	case VSD_PHASE_WAIT:
 		if (s->hup)
 			vsock_mux_close(&g->mux, &s->c);
@@ -347,11 +378,15 @@ void vsd_conn_timeout(struct vsd_conn *s)
 {
 	switch (s->phase) {
 	case VSD_PHASE_COMMAND:
+	case VSD_PHASE_PASS:
 	case VSD_PHASE_LINGER:
 		vsd_conn_hang_up(s);
 		break;
 	case VSD_PHASE_DIAL:
 		vsd_host_dial(s);
+		break;
+	case VSD_PHASE_CONNECT:
+		vsd_host_dialled(s);
 		break;
 	default:
 		vsock_mux_timeout(&s->watch.guest->mux, &s->c);

@@ -12,7 +12,7 @@
 
 int vsd_control_listen(const char *path)
 {
-	return vsd_host_listen("vsockd", "control", path, SOCK_STREAM, 0600);
+	return vsd_path_listen("vsockd", "control", path, SOCK_STREAM, &vsd_access_owner);
 }
 
 static u64 now_ms(void)
@@ -87,6 +87,40 @@ static void reset(struct vsd_fleet *f, const char *args, FILE *out)
 		fputs("error no such connection\n", out);
 }
 
+/* What is said with the CID of a guest and nothing else. */
+static void of_guest(const char *line, struct vsd_fleet *f, const struct vsd_control_ops *ops, FILE *out)
+{
+	const char *args = strchr(line, ' ') + 1;
+	u32 cid;
+	u32 *const all[] = { &cid };
+	bool found;
+
+	if (!read_numbers(args, all, ARRAY_SIZE(all))) {
+		fputs("error give CID\n", out);
+		return;
+	}
+	if (!strncmp(line, "remove ", 7))
+		found = ops->remove(ops->arg, cid);
+	else
+		found = vsd_fleet_drain(f, cid, line[0] == 'd');
+	fputs(found ? "ok\n" : "error no such guest\n", out);
+}
+
+static void add(const char *spec, const struct vsd_control_ops *ops, FILE *out)
+{
+	struct vsd_blame b = { .vm = true };
+
+	if (ops->add(ops->arg, spec, &b))
+		fputs("ok\n", out);
+	else
+		fprintf(out, "error %s\n", b.text);
+}
+
+static bool begins(const char *line, const char *with)
+{
+	return !strncmp(line, with, strlen(with));
+}
+
 /* True: the client's socket belongs to the capture now. */
 static bool capture(struct vsd_fleet *f, const char *args, int fd, FILE *out)
 {
@@ -113,12 +147,16 @@ static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control
 	if (!strcmp(line, "guests") || !strcmp(line, "connections")) {
 		vsd_fleet_print(f, line[0] == 'g' ? vsd_print_guest : vsd_print_conns, out);
 		fputs("ok\n", out);
-	} else if (!strncmp(line, "reset ", 6)) {
+	} else if (begins(line, "reset ")) {
 		reset(f, line + 6, out);
 	} else if (!strcmp(line, "reload")) {
 		fputs(ops->reload(ops->arg) ? "ok\n" : "error the log says what is wrong; all stays as it is\n", out);
+	} else if (begins(line, "add ")) {
+		add(line + 4, ops, out);
+	} else if (begins(line, "remove ") || begins(line, "drain ") || begins(line, "resume ")) {
+		of_guest(line, f, ops, out);
 	} else {
-		fputs("error say guests, connections, reset, reload or capture\n", out);
+		fputs("error say guests, connections, reset, reload, add, remove, drain, resume or capture\n", out);
 	}
 }
 
@@ -137,7 +175,7 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	out = read_line(fd, line) ? open_memstream(&text, &len) : NULL;
 	if (out) {
-		if (!strncmp(line, "capture ", 8))
+		if (begins(line, "capture "))
 			kept = capture(f, line + 8, fd, out);
 		else
 			obey(line, f, ops, out);

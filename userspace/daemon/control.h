@@ -8,6 +8,10 @@
  *   connections                          of all guests
  *   reset CID HOST_CID HOST_PORT GUEST_PORT    end a connection (all of them, where it is one of several types)
  *   reload                               what SIGHUP does
+ *   add KEY=VALUE,KEY=VALUE              one more guest, as --vm describes it
+ *   remove CID                           the end of a guest
+ *   drain CID                            no new connections of a guest; those that there are go on
+ *   resume CID                           new ones again
  *   capture CID BYTES                    the guest's packets, with so much of their payload, until the client leaves:
  *                                        no lines, but a file in pcap's format (tap.h)
  *
@@ -19,13 +23,15 @@
 #include "daemon/fleet.h"
 
 enum {
-	VSD_CONTROL_LINE_MAX = 128,
+	VSD_CONTROL_LINE_MAX = 4096,	/* a guest with all its paths */
 	VSD_CONTROL_PATIENCE_MS = 1000, /* for a client to say its line, and to take each piece of the answer */
 };
 
 /* What is asked of the main program. */
 struct vsd_control_ops {
 	bool (*reload)(void *arg); /* false: the log says why */
+	bool (*add)(void *arg, const char *spec, struct vsd_blame *b);
+	bool (*remove)(void *arg, u32 guest_cid); /* false: there is none */
 	void *arg;
 };
 

@@ -828,7 +828,7 @@ int vsd_dgram_start(struct vsd_guest *g)
 	struct vsd_dgrams *d = &g->dgrams;
 	struct name n;
 
-	d->on = g->opts->datagrams;
+	d->on = vsd_guest_has_datagrams(g->opts);
 	if (!d->on)
 		return 0;
 	if (strlen(g->opts->uds_path) + VSD_DGRAM_SUFFIX_MAX >= sizeof(n.sa.sun_path)) {
@@ -838,7 +838,7 @@ int vsd_dgram_start(struct vsd_guest *g)
 		return 0;
 	}
 	n = name_of(g, "", 0, 0);
-	d->clients_sock.fd = vsd_host_listen(g->name, "uds-path", n.sa.sun_path, SOCK_DGRAM, 0777);
+	d->clients_sock.fd = vsd_path_listen(g->name, "uds-path", n.sa.sun_path, SOCK_DGRAM, &g->opts->uds_access);
 	if (d->clients_sock.fd < 0)
 		return d->clients_sock.fd;
 	return watch_sock(g, &d->clients_sock);
@@ -847,15 +847,13 @@ int vsd_dgram_start(struct vsd_guest *g)
 void vsd_dgram_stop(struct vsd_guest *g)
 {
 	struct vsd_dgrams *d = &g->dgrams;
-	struct name n = name_of(g, "", 0, 0);
-
 	close_sources(g);
 	while (d->dests)
 		unlink_dest(g, d->dests);
 	if (d->clients_sock.fd >= 0) {
 		vsp_sched_remove(&g->mux.sched, &d->clients_sock.flow);
 		close(d->clients_sock.fd);
-		unlink(n.sa.sun_path);
+		unlink(name_of(g, "", 0, 0).sa.sun_path);
 	}
 	vsd_dgram_bury(g);
 	free(d->clients);

@@ -193,6 +193,63 @@ void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config)
 	warn_of_strangers(f);
 }
 
+int vsd_fleet_add(struct vsd_fleet *f, const struct vsd_guest_opts *opts)
+{
+	int err = add_guest(f, place(f, opts), opts);
+
+	if (!err)
+		warn_of_strangers(f);
+	return err;
+}
+
+/* The number of the guest; @f->n where there is none. */
+static u32 find(const struct vsd_fleet *f, u32 guest_cid)
+{
+	u32 i = 0;
+
+	while (i < f->n && f->guests[i]->opts->guest_cid != guest_cid)
+		i++;
+	return i;
+}
+
+bool vsd_fleet_remove(struct vsd_fleet *f, u32 guest_cid)
+{
+	u32 i = find(f, guest_cid);
+
+	if (i == f->n)
+		return false;
+	remove_guest(f, i);
+	return true;
+}
+
+static void drain(struct vsd_loop *l, void *arg)
+{
+	struct vsd_guest *g = arg;
+
+	(void)l;
+	g->draining = true;
+	vsd_log(VSD_INFO, g->name, "drains: no new connections");
+}
+
+static void resume(struct vsd_loop *l, void *arg)
+{
+	struct vsd_guest *g = arg;
+
+	(void)l;
+	g->draining = false;
+	vsd_log(VSD_INFO, g->name, "new connections are welcome again");
+}
+
+bool vsd_fleet_drain(struct vsd_fleet *f, u32 guest_cid, bool drains)
+{
+	u32 i = find(f, guest_cid);
+
+	if (i == f->n)
+		return false;
+	vsd_loop_call(f->guests[i]->loop, drains ? drain : resume, f->guests[i]);
+	return true;
+}
+
 /* A guest that its thread is asked to print. */
 struct printed {
 	struct vsd_guest *guest;

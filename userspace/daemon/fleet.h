@@ -33,6 +33,15 @@ int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config);
  */
 void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config);
 
+/* One more guest, described by the last of the configuration's. 0, or -errno after a message. */
+int vsd_fleet_add(struct vsd_fleet *f, const struct vsd_guest_opts *opts);
+
+/* The end of a guest. False: there is none. */
+bool vsd_fleet_remove(struct vsd_fleet *f, u32 guest_cid);
+
+/* No new connections of a guest, or again. False: there is none. */
+bool vsd_fleet_drain(struct vsd_fleet *f, u32 guest_cid, bool drain);
+
 /* Let each guest print, by its own thread. */
 void vsd_fleet_print(struct vsd_fleet *f, void (*print)(const struct vsd_guest *g, FILE *out), FILE *out);
 

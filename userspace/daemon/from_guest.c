@@ -160,12 +160,18 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 	b->packets++;
 }
 
+/* Behind AF_VSOCK all addresses are the host's that no other guest has: some guests expect it at one of them. */
+static bool to_host(struct vsd_guest *g, u32 cid)
+{
+	return cid == VSP_CID_HOST || (g->opts->forward_cid != VSP_CID_ANY && !vsd_sibling_find(g, cid));
+}
+
 static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 {
 	struct vsd_conn *s;
 
 	/* The guest sees what it sees where nobody listens. */
-	if (!vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
+	if (g->draining || !vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
 		g->counters.denied++;
 		vsd_guest_warn(g, "connection to %u:%u refused: not for this guest", hdr->dst.cid, hdr->dst.port);
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_NO_FLOW);
@@ -174,44 +180,47 @@ static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
 	s = vsd_conn_new(g);
 	if (!s) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_BACKLOG);
-		vsd_guest_warn(g, "connection to %u:%u refused: %u connections are open; see --max-connections",
-			       hdr->dst.cid, hdr->dst.port, g->conns);
+		vsd_guest_warn(
+			g, "connection to %u:%u refused: %u connections are open; see --max-connections, --max-memory",
+			hdr->dst.cid, hdr->dst.port, g->conns);
 		return;
 	}
 	s->seqpacket = hdr->type == VSP_TYPE_SEQPACKET;
 	s->dial_until = g->loop->now + g->opts->connect_ms * VSD_MS;
 	vsock_mux_spawn(&g->mux, &s->c, hdr);
-	if (hdr->dst.cid == VSP_CID_HOST)
+	if (to_host(g, hdr->dst.cid))
 		vsd_host_dial(s);
 	else
 		vsd_sibling_dial(s);
 }
 
-static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_hdr *hdr, u32 niov)
+static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_decoded *d, u32 niov)
 {
+	const struct vsp_hdr *hdr = &d->hdr;
+	bool good = d->why == VSP_OK;
 	struct vsock_conn *c;
 	struct vsd_conn *s;
 	enum vsock_arrival what;
 
-	if (hdr->type == VSP_TYPE_DGRAM) {
+	if (good && hdr->type == VSP_TYPE_DGRAM) {
 		b->mixed = true;
 		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);
 		vsd_dgram_arrive(g, hdr, &g->loop->from.iov[b->niov], niov);
 		return;
 	}
 	vsd_dgram_interrupt(g);
-	c = vsock_mux_find(&g->mux, hdr);
+	c = vsock_mux_find(&g->mux, d);
 	s = c ? vsd_conn_of(c) : NULL;
-	if (!c && hdr->dst.cid != VSP_CID_HOST && !vsd_sibling_find(g, hdr->dst.cid)) {
+	if (!c && good && !to_host(g, hdr->dst.cid) && !vsd_sibling_find(g, hdr->dst.cid)) {
 		vsock_mux_refuse(&g->mux, hdr, VSP_REJECT_DST_CID);
 		return;
 	}
 	/* Any other packet of a connection comes after the payload before it. */
-	if (s && s->batched && hdr->op != VSP_OP_RW) {
+	if (s && s->batched && (!good || hdr->op != VSP_OP_RW)) {
 		b->mixed = true;
 		flush_conn(g, b, s);
 	}
-	what = vsock_mux_arrive(&g->mux, c, hdr, s ? vsd_conn_unread(s) : 0);
+	what = vsock_mux_arrive(&g->mux, c, d, s ? vsd_conn_unread(s) : 0);
 	if (s && s->sibling)
 		vsd_sibling_account(s);
 	switch (what) {
@@ -245,12 +254,6 @@ static void show(struct vsd_guest *g, const struct vsp_wire *wire, const struct 
 		vsd_tap_packet(g, wire, iov, p->niov, 0, said < there ? said : there);
 }
 
-static void refuse(struct vsd_guest *g, const struct vsp_decoded *d)
-{
-	vsd_dgram_interrupt(g);
-	vsock_mux_refuse(&g->mux, &d->hdr, d->why);
-}
-
 enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
 
 static enum took take(struct vsd_guest *g, struct batch *b)
@@ -273,10 +276,7 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 	if (split_header(iov, p.niov, &wire) == VSP_HDR_LEN)
 		show(g, &wire, iov, &p);
 	d = vsp_decode(&wire, p.bytes, g->mux.filter);
-	if (d.why == VSP_OK)
-		packet(g, b, &d.hdr, p.niov);
-	else
-		refuse(g, &d);
+	packet(g, b, &d, p.niov);
 	vsd_limit_take(&g->from_limit, g->opts->rate_kib, p.bytes, g->loop->now);
 	g->counters.packets_from_guest++;
 	vu_ring_use(r, p.head, 0);

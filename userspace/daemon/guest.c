@@ -70,21 +70,13 @@ static int init_mux(struct vsd_guest *g)
 	return vsock_mux_init(&g->mux, &params);
 }
 
-/* Close the listeners that are there and take their paths away. */
 static void close_all(struct vsd_guest *g)
 {
-	const char *const paths[NUM_VSD_HOST_KINDS] = { g->opts->uds_path, g->seq_path };
-
-	for (u32 i = 0; i < NUM_VSD_HOST_KINDS; i++) {
-		if (g->host_fd[i] < 0)
-			continue;
-		close(g->host_fd[i]);
-		unlink(paths[i]);
-	}
+	vsd_listeners_close(g);
 	if (g->vu_fd >= 0) {
 		close(g->vu_fd);
 		if (g->opts->socket)
-			unlink(g->opts->socket);
+			vsd_path_remove(g->opts->socket);
 	}
 }
 
@@ -104,22 +96,23 @@ static int take_socket(struct vsd_guest *g)
 /* The front-end's socket comes last: whoever can connect to it finds the others. */
 static int listen_all(struct vsd_guest *g)
 {
-	snprintf(g->seq_path, sizeof(g->seq_path), "%s_seqpacket", g->opts->uds_path);
+	const struct vsd_guest_opts *o = g->opts;
+	int err;
+
 	g->vu_fd = -1;
 	g->handed_fd = -1;
-	g->host_fd[VSD_HOST_SEQPACKET] = -1;
-	g->host_fd[VSD_HOST_STREAM] = vsd_host_listen(g->name, "uds-path", g->opts->uds_path, SOCK_STREAM, 0777);
-	if (g->host_fd[VSD_HOST_STREAM] >= 0)
-		g->host_fd[VSD_HOST_SEQPACKET] =
-			vsd_host_listen(g->name, "uds-path", g->seq_path, SOCK_SEQPACKET, 0777);
-	if (g->host_fd[VSD_HOST_SEQPACKET] >= 0 && g->opts->socket)
-		g->vu_fd = vsd_host_listen(g->name, "socket", g->opts->socket, SOCK_STREAM, 0777);
-	else if (g->host_fd[VSD_HOST_SEQPACKET] >= 0)
+	err = vsd_listeners_open(g);
+	if (err)
+		return err;
+	if (!o->socket)
 		return take_socket(g);
-	if (g->vu_fd >= 0)
-		return 0;
-	close_all(g);
-	return -EADDRINUSE;
+	err = vsd_path_listen(g->name, "socket", o->socket, SOCK_STREAM, &o->socket_access);
+	if (err < 0) {
+		vsd_listeners_close(g);
+		return err;
+	}
+	g->vu_fd = err;
+	return 0;
 }
 
 static void poll_front_ends(struct vsd_guest *g, bool poll)
@@ -151,6 +144,25 @@ static void accept_front_end(struct vsd_guest *g)
 		begin_session(g, fd);
 }
 
+/* Where programs of the host are to connect, for the log. */
+static const char *clients_of(const struct vsd_guest_opts *o)
+{
+	if (o->uds_fd >= 0)
+		return "a socket handed in";
+	if (o->uds_path && !o->connect_only)
+		return o->uds_path;
+	if (o->map_to_guest.n)
+		return "sockets of its ports";
+	return o->forward_listen.n ? "ports of AF_VSOCK" : "no place";
+}
+
+/* What the device can do: datagrams for programs of the host need sockets of theirs, those for other guests not. */
+static u64 features(const struct vsd_guest_opts *o)
+{
+	return VU_BIT(VSP_F_STREAM) | VU_BIT(VSP_F_SEQPACKET) | VU_BIT(VSP_F_NO_IMPLIED_STREAM) |
+	       (vsd_guest_has_datagrams(o) ? VU_BIT(VSP_F_DGRAM) : 0);
+}
+
 int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd_guest_opts *opts)
 {
 	int err;
@@ -170,10 +182,7 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	}
 	if (vsd_log_enabled(VSD_TRACE))
 		g->mux.trace = trace_step;
-	vu_dev_init(&g->dev,
-		    VU_BIT(VSP_F_STREAM) | VU_BIT(VSP_F_SEQPACKET) | VU_BIT(VSP_F_NO_IMPLIED_STREAM) |
-			    (opts->datagrams ? VU_BIT(VSP_F_DGRAM) : 0),
-		    opts->guest_cid, opts->queue_size);
+	vu_dev_init(&g->dev, features(opts), opts->guest_cid, opts->queue_size);
 	err = vsd_dgram_start(g);
 	if (!err)
 		err = listen_all(g);
@@ -181,13 +190,11 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 		goto no_sockets;
 	if (g->vu_fd >= 0)
 		err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd, 0);
-	for (u32 i = 0; i < NUM_VSD_HOST_KINDS && !err; i++)
-		err = watch(g, &g->host_watch[i], VSD_SOURCE_HOST_LISTENER + i, g->host_fd[i], 0);
 	if (!err) {
 		g->next = loop->guests;
 		loop->guests = g;
 		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s",
-			opts->socket ? opts->socket : "a socket handed in", opts->uds_path);
+			opts->socket ? opts->socket : "a socket handed in", clients_of(opts));
 		if (g->handed_fd >= 0)
 			begin_session(g, g->handed_fd);
 		return 0;
@@ -271,6 +278,8 @@ static void end_session(struct vsd_guest *g, const char *why)
 	vu_dev_end(&g->dev);
 	g->mux.filter.types = vsp_types_for(0);
 	g->tap.again = 0;
+	g->met = false;
+	g->reset_due = false;
 	sync_kicks(g);
 	vsock_mux_gone(&g->mux);
 	vsd_dgram_forget(g);
@@ -296,6 +305,7 @@ static void serve_front_end(struct vsd_guest *g)
 			vsock_mux_gone(&g->mux);
 			vsd_dgram_forget(g);
 			drain_news(g);
+			g->met = false;
 		}
 		g->mux.filter.types = vsp_types_for(g->dev.features & ~VU_BIT(VSP_F_DGRAM));
 		vsd_dgram_negotiated(g);
@@ -303,6 +313,7 @@ static void serve_front_end(struct vsd_guest *g)
 			g->from_due = true;
 			g->starved = false;
 			vu_ring_hush(&g->dev.rings[VU_RING_RX]);
+			vsd_event_rings(g);
 		}
 	}
 	if (news.facts & VU_DEV_ENDED)
@@ -343,8 +354,7 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 		kicked(g, w->source - VSD_SOURCE_KICK_RX);
 		break;
 	case VSD_SOURCE_HOST_LISTENER:
-	case VSD_SOURCE_HOST_SEQPACKET:
-		vsd_host_accept(g, w->source - VSD_SOURCE_HOST_LISTENER);
+		vsd_host_accept(g, (struct vsd_listener *)(void *)w);
 		break;
 	case VSD_SOURCE_TAP:
 		if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
@@ -370,7 +380,7 @@ static void expire(struct vsd_guest *g)
 	while ((t = vsock_timers_expire(&g->mux.timers, g->loop->now)) != NULL)
 		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
 	if (g->host_paused && g->loop->now >= g->host_again)
-		vsd_host_resume(g);
+		vsd_listeners_poll(g, true);
 	if (g->held && g->loop->now >= g->held_until)
 		g->from_due = true;
 }
@@ -393,6 +403,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 	g->mux.now = g->loop->now;
 	expire(g);
 	drain_news(g);
+	if (g->reset_due)
+		vsd_event_serve(g);
 	for (u32 i = 0; i < VSD_ROUNDS && more; i++) {
 		bool from = vsd_from_guest(g);
 		bool to;
@@ -443,12 +455,13 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 
 	vsd_log(level, g->name,
 		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu packets_from_guest=%llu "
-		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu",
+		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu "
+		"transport_resets=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
 		(unsigned long long)n->refused, (unsigned long long)n->denied,
 		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
 		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest,
-		(unsigned long long)n->messages_too_big);
+		(unsigned long long)n->messages_too_big, (unsigned long long)n->transport_resets);
 	vsd_log(level, g->name,
 		"dgrams_from_guest=%llu dgrams_to_guest=%llu dgrams_unbound=%llu dgrams_full=%llu dgrams_cut=%llu "
 		"dgrams_no_guest=%llu dgrams_too_big=%llu dgrams_bad=%llu dgrams_no_memory=%llu dgrams_refused=%llu "

@@ -8,9 +8,12 @@
  * otherwise.
  *
  *   guest.c        sessions, events, deadlines, news of the engine
+ *   event.c        the event queue
  *   conn.c         what happens to one connection's socket
  *   sibling.c      connections between guests
- *   host.c         host clients and host listeners: the hybrid protocol
+ *   listen.c       the sockets at which programs of the host connect
+ *   host.c         host clients: the hybrid protocol
+ *   dial.c         host listeners
  *   record.c       messages from the guest
  *   dgram.c        datagrams
  *   print.c        what is to be known of it
@@ -34,6 +37,12 @@
 
 enum {
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
+	/*
+	 * A stream's read has room for twice what the last one brought, but for so much at least: the buffers that stay
+	 * empty were taken for nothing.
+	 */
+	VSD_EXPECT_MIN = 8 << 10,
+	VSD_EXPECT_MAX = VSD_TURN_CHAINS * VSP_MAX_PAYLOAD,
 	VSD_TURN_IOV = 1024,	   /* their memory segments: VU_CHAIN_IOV_MAX, so that any chain fits */
 	VSD_HOLD_MS = 1,	   /* packets of a connection whose socket is full stay on the ring */
 	VSD_ROUNDS = 4,		   /* batches in each direction before other guests and events have their turn */
@@ -44,18 +53,39 @@ enum {
 	VSD_SIBLING_PART = 2,	   /* other guests may use one of so many of a guest's connections */
 };
 
-/* The two listeners for host clients. */
+/* How host clients come. */
 enum vsd_host_kind {
-	VSD_HOST_STREAM,
-	VSD_HOST_SEQPACKET, /* PATH_seqpacket */
-	NUM_VSD_HOST_KINDS,
+	VSD_HOST_STREAM,    /* they say CONNECT */
+	VSD_HOST_SEQPACKET, /* the same in records, at PATH_seqpacket */
+	VSD_HOST_PORT,	    /* to a port's own socket, without a word */
+	VSD_HOST_VSOCK,	    /* to a port in AF_VSOCK */
+};
+
+/**
+ * struct vsd_listener - a socket at which host clients connect
+ * @watch: for epoll
+ * @fd: the socket, or -1
+ * @say_fd: the client passed @fd along this socket, which is to be told; or -1
+ * @say_keep: and closed only with @fd
+ * @kind: enum vsd_host_kind
+ * @port: the guest's, where the socket is for one
+ * @path: to be removed with it; empty: it was handed in, or is in AF_VSOCK
+ */
+struct vsd_listener {
+	struct vsd_watch watch;
+	int fd;
+	u8 kind;
+	u32 port;
+	char path[VSD_PATH_MAX];
 };
 
 /* What a connection's socket is doing. */
 enum vsd_phase {
 	VSD_PHASE_NONE,	   /* no socket (any more) */
 	VSD_PHASE_COMMAND, /* a host client has not said yet where it wants to go */
+	VSD_PHASE_PASS,	   /* a host client has not passed its socket yet */
 	VSD_PHASE_DIAL,	   /* a host listener's backlog is full */
+	VSD_PHASE_CONNECT, /* a host listener in AF_VSOCK has not answered yet */
 	VSD_PHASE_WAIT,	   /* a host client, or another guest, waits for the guest's answer */
 	VSD_PHASE_OPEN,
 	VSD_PHASE_LINGER, /* the guest is done; the last bytes wait for their reader */
@@ -87,7 +117,9 @@ struct vsd_offer {
  * @offer: what is offered to it at this moment
  * @fd: the socket, or -1
  * @phase: enum vsd_phase
+ * @charged: of vsd_guest.charged
  * @seqpacket: its socket, and the guest's, is of that type
+ * @silent: the client said no command and hears no answer to it
  * @sibling: there is no socket, but another guest
  * @from_sibling: it was the other guest that asked for it
  * @rest_eor: @rest is the end of a record
@@ -95,6 +127,7 @@ struct vsd_offer {
  * @batch_next: next connection with packets in the batch
  * @batched: it is in that chain
  * @wants_out: EPOLLOUT is asked for
+ * @expect: room that the next read of a stream is given
  * @last: the peer writes no more: what is in the socket is the last
  * @hup: the peer closed both directions
  * @eof: everything that the peer sent was read
@@ -122,8 +155,13 @@ struct vsd_conn {
 	u16 batch_first;
 	u16 batch_last;
 	int fd;
+	int say_fd;
+	u32 charged;
+	u32 expect;
 	u8 phase;
 	bool seqpacket;
+	bool silent;
+	bool say_keep;
 	bool sibling;
 	bool rest_eor;
 	bool from_sibling;
@@ -147,6 +185,7 @@ struct vsd_counters {
 	u64 refused;
 	u64 denied; /* by the lists of ports */
 	u64 sessions;
+	u64 transport_resets; /* told to a driver that was at work before */
 	u64 messages_too_big; /* a socket or the guest's window will never take them */
 };
 
@@ -162,9 +201,9 @@ struct vsd_counters {
  * @dead: connections whose memory is given back at the end of this turn: events about them may still be in hand
  * @dgrams: see dgram.h
  * @conns: how many there are, @dead not counted; @from_siblings: of these, opened by other guests
+ * @charged: bytes that they may make us hold; see vsd_guest_opts.memory_kib
  * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
- * @host_fd: listeners for host clients, by enum vsd_host_kind
- * @seq_path: of the second of these
+ * @listeners, @n_listeners: for host clients
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
  * @due: there is something to do
@@ -174,6 +213,9 @@ struct vsd_counters {
  * @starved: the rx ring has no buffer; its doorbell is awaited
  * @host_paused: the listeners for host clients are not polled
  * @host_again: until then
+ * @met: the driver of this session was met: its rings run
+ * @reset_due: it was at work before this session, and is to be told that its connections are gone
+ * @draining: no new connections
  * @tap: a capture
  * @from_limit, @to_limit: of vsd_guest_opts.rate_kib; @from_waits, @to_waits: for that and nothing else
  */
@@ -192,16 +234,16 @@ struct vsd_guest {
 	struct vsd_dgrams dgrams;
 	u32 conns;
 	u32 from_siblings;
+	u64 charged;
 	int vu_fd;
 	int handed_fd;
-	int host_fd[NUM_VSD_HOST_KINDS];
-	char seq_path[VSD_PATH_MAX];
+	struct vsd_listener *listeners;
+	u32 n_listeners;
 	int polled_kick[VU_RINGS_MAX];
 	bool drain_kick[VU_RINGS_MAX];
 	struct vsd_watch vu_watch;
 	struct vsd_watch front_watch;
 	struct vsd_watch kick_watch[VU_RINGS_MAX];
-	struct vsd_watch host_watch[NUM_VSD_HOST_KINDS];
 	struct vsd_conn *held;
 	u64 held_until;
 	bool due;
@@ -209,6 +251,9 @@ struct vsd_guest {
 	bool starved;
 	bool host_paused;
 	u64 host_again;
+	bool met;
+	bool reset_due;
+	bool draining;
 	struct vsd_tap tap;
 	struct vsd_limit from_limit;
 	struct vsd_limit to_limit;
@@ -267,6 +312,14 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level);
 
 /* A warning that the guest or a client can provoke at will. */
 void vsd_guest_warn(struct vsd_guest *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* event.c */
+
+/* A ring was started or stopped. */
+void vsd_event_rings(struct vsd_guest *g);
+
+/* Tell the driver what it is to be told, as far as it has buffers for that. */
+void vsd_event_serve(struct vsd_guest *g);
 
 /* conn.c */
 
@@ -380,28 +433,42 @@ void vsd_record_arrive(struct vsd_conn *s, const struct vsp_hdr *hdr, struct iov
 /* Send the messages that wait. True: none is left. */
 bool vsd_record_flush(struct vsd_conn *s);
 
+/* listen.c */
+
+/* Bind everything for programs of the host, and poll it. 0, or -errno after a message, and nothing is left. */
+int vsd_listeners_open(struct vsd_guest *g);
+void vsd_listeners_close(struct vsd_guest *g);
+
+/* Poll the listeners, or not for a while. */
+void vsd_listeners_poll(struct vsd_guest *g, bool poll);
+
 /* host.c */
 
-/*
- * A socket of @type listening (or, of datagrams, bound) at @path, with this mode less the umask's; a path where nobody
- * answers is taken over. -errno after a message.
- */
-int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode);
+/* Do they belong to a user who may? Of a client, or of the listener that @fd is connected to. */
+bool vsd_host_trusts(struct vsd_guest *g, int fd);
 
 /* Take in clients. */
-void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind);
-
-/* Poll the listeners again after they were paused. */
-void vsd_host_resume(struct vsd_guest *g);
+void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l);
 
 /* Read what is there of the CONNECT line. */
 void vsd_host_command(struct vsd_conn *s);
 
+/* Read the socket that the client passes, and where it is to be connected. */
+void vsd_host_passed(struct vsd_conn *s);
+
 /* The guest accepted: say so to the client. */
 void vsd_host_welcome(struct vsd_conn *s);
 
+/* dial.c */
+
 /* Connect to the host's listener for this connection, or try again. */
 void vsd_host_dial(struct vsd_conn *s);
+
+/* The listener in AF_VSOCK answered, or did not in time. */
+void vsd_host_dialled(struct vsd_conn *s);
+
+/* Ready its socket for what is to pass. */
+void vsd_host_set_options(const struct vsd_conn *s);
 
 /* print.c: counters, rings and rejects; connections. As lines of the control socket. */
 void vsd_print_guest(const struct vsd_guest *g, FILE *out);

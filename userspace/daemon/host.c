@@ -8,89 +8,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-enum {
-	/* Room for two batches of the guest in a socket, so that what it sends need not be copied here. */
-	HOST_SNDBUF = 512 << 10,
-};
-
-static struct sockaddr_un address(const char *path)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-
-	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
-	return sa;
-}
-
-/* Is @path a socket at which nobody listens? */
-static bool is_stale(const char *path, int type)
-{
-	struct sockaddr_un sa = address(path);
-	struct stat st;
-	bool stale;
-	int fd;
-
-	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) && errno == ECONNREFUSED;
-	close(fd);
-	return stale;
-}
-
-int vsd_host_listen(const char *component, const char *option, const char *path, int type, mode_t mode)
-{
-	struct sockaddr_un sa = address(path);
-	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
-
-	/* The mode of what bind() will create. */
-	if (fd < 0 || fchmod(fd, mode))
-		goto fail;
-	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa))) {
-		if (errno != EADDRINUSE)
-			goto fail;
-		if (!is_stale(path, type)) {
-			vsd_log(VSD_ERROR, component,
-				"--%s %s: somebody is using it; stop that program or choose another path", option,
-				path);
-			close(fd);
-			return -EADDRINUSE;
-		}
-		unlink(path);
-		if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)))
-			goto fail;
-	}
-	if (type == SOCK_DGRAM || !listen(fd, SOMAXCONN))
-		return fd;
-fail:
-	err = errno;
-	vsd_log(VSD_ERROR, component, "--%s %s: %s; the directory must exist and be writable", option, path,
-		strerror(err));
-	if (fd >= 0)
-		close(fd);
-	return -err;
-}
-
-static void poll_listeners(struct vsd_guest *g, bool poll)
-{
-	for (u32 i = 0; i < NUM_VSD_HOST_KINDS; i++) {
-		struct epoll_event ev = { .events = poll ? EPOLLIN : 0, .data.ptr = &g->host_watch[i] };
-
-		epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->host_fd[i], &ev);
-	}
-	g->host_paused = !poll;
-}
-
-void vsd_host_resume(struct vsd_guest *g)
-{
-	poll_listeners(g, true);
-}
+#include <linux/vm_sockets.h>
 
 /* There is no descriptor for another client: refuse it with the spare one, or leave it waiting for a while. */
 static bool refuse_one(struct vsd_guest *g, int listener, int err)
@@ -108,45 +28,20 @@ static bool refuse_one(struct vsd_guest *g, int listener, int err)
 	}
 	if (fd >= 0)
 		return true;
-	poll_listeners(g, false);
+	vsd_listeners_poll(g, false);
 	g->host_again = l->now + VSD_ACCEPT_RETRY_MS * VSD_MS;
 	return false;
 }
 
-static void take_client(struct vsd_guest *g, enum vsd_host_kind kind, int fd)
+/* A connection of a client to @port, unless that is not for others. */
+static bool may_connect(struct vsd_guest *g, u32 port)
 {
-	struct vsd_conn *s = vsd_conn_new(g);
-
-	if (!s) {
-		g->mux.rejects[VSP_REJECT_BACKLOG]++;
-		vsd_guest_warn(g, "host client refused: %u connections are open; see --max-connections", g->conns);
-		close(fd);
-		return;
-	}
-	s->phase = VSD_PHASE_COMMAND;
-	s->seqpacket = kind == VSD_HOST_SEQPACKET;
-	vsock_timer_start(&g->mux.timers, &s->c.timer, g->loop->now + g->opts->handshake_ms * VSD_MS);
-	/* What the client said already comes as the first edge. */
-	if (vsd_conn_attach(s, fd)) {
-		vsd_conn_hang_up(s);
-		vsd_conn_reap(s);
-	}
-}
-
-void vsd_host_accept(struct vsd_guest *g, enum vsd_host_kind kind)
-{
-	for (u32 i = 0; i < VSD_ACCEPT_BATCH; i++) {
-		int fd = accept4(g->host_fd[kind], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd >= 0) {
-			take_client(g, kind, fd);
-			continue;
-		}
-		if (errno == EINTR || errno == ECONNABORTED)
-			continue;
-		if (errno == EAGAIN || !refuse_one(g, g->host_fd[kind], errno))
-			return;
-	}
+	if (!g->draining && vsd_policy_allows(&g->opts->to_guest, port))
+		return true;
+	g->counters.denied++;
+	if (!g->draining)
+		vsd_guest_warn(g, "client refused: port %u of the guest is not for others", port);
+	return false;
 }
 
 /* The command is done with, well or not: a client that is refused hears nothing but the end. */
@@ -156,9 +51,113 @@ static void drop_client(struct vsd_conn *s)
 	vsd_conn_hang_up(s);
 }
 
-void vsd_host_command(struct vsd_conn *s)
+/* A client of a listener that is for one port: nothing need be said. In AF_VSOCK it has a port of its own. */
+static void connect_port(struct vsd_conn *s, const struct vsd_listener *l)
 {
 	struct vsd_guest *g = s->watch.guest;
+	struct sockaddr_vm from = { .svm_port = VSP_PORT_ANY };
+	socklen_t len = sizeof(from);
+	bool asked = false;
+
+	s->silent = true;
+	s->phase = VSD_PHASE_WAIT;
+	if (!may_connect(g, l->port)) {
+		drop_client(s);
+		return;
+	}
+	if (l->kind == VSD_HOST_VSOCK && !getpeername(s->fd, (struct sockaddr *)&from, &len) &&
+	    from.svm_port != VSP_PORT_ANY) {
+		struct vsp_addr host = { .cid = VSP_CID_HOST, .port = from.svm_port };
+
+		asked = vsock_mux_connect_from(&g->mux, &s->c, VSP_TYPE_STREAM, host, l->port);
+	}
+	if (!asked && !vsock_mux_connect(&g->mux, &s->c, VSP_TYPE_STREAM, l->port))
+		drop_client(s);
+}
+
+bool vsd_host_trusts(struct vsd_guest *g, int fd)
+{
+	struct ucred who = { .uid = UINT32_MAX };
+	socklen_t len = sizeof(who);
+
+	if (!g->opts->uds_users.n)
+		return true;
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && vsd_users_have(&g->opts->uds_users, who.uid))
+		return true;
+	g->counters.denied++;
+	vsd_guest_warn(g, "a program of user %u refused: see --uds-users", who.uid);
+	return false;
+}
+
+static void refuse_connection(struct vsd_guest *g)
+{
+	g->mux.rejects[VSP_REJECT_BACKLOG]++;
+	vsd_guest_warn(g, "host client refused: %u connections are open; see --max-connections, --max-memory",
+		       g->conns);
+}
+
+static void take_client(struct vsd_guest *g, const struct vsd_listener *l, int fd)
+{
+	bool trusted = vsd_host_trusts(g, fd);
+	struct vsd_conn *s = trusted ? vsd_conn_new(g) : NULL;
+
+	if (!s) {
+		if (trusted)
+			refuse_connection(g);
+		close(fd);
+		return;
+	}
+	s->seqpacket = l->kind == VSD_HOST_SEQPACKET;
+	if (l->kind == VSD_HOST_STREAM || l->kind == VSD_HOST_SEQPACKET) {
+		s->phase = VSD_PHASE_COMMAND;
+		vsock_timer_start(&g->mux.timers, &s->c.timer, g->loop->now + g->opts->handshake_ms * VSD_MS);
+	}
+	/* What the client said already comes as the first edge. */
+	if (vsd_conn_attach(s, fd)) {
+		vsd_conn_hang_up(s);
+		vsd_conn_reap(s);
+	} else if (s->phase != VSD_PHASE_COMMAND) {
+		connect_port(s, l);
+		vsd_conn_reap(s);
+	}
+}
+
+void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l)
+{
+	for (u32 i = 0; i < VSD_ACCEPT_BATCH; i++) {
+		int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			take_client(g, l, fd);
+			continue;
+		}
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
+		if (errno == EAGAIN || !refuse_one(g, l->fd, errno))
+			return;
+	}
+}
+
+/* Connect the client to a port of the guest. */
+static void request(struct vsd_conn *s, u32 port)
+{
+	struct vsd_guest *g = s->watch.guest;
+
+	vsock_timer_stop(&g->mux.timers, &s->c.timer);
+	if (s->seqpacket && !(g->mux.filter.types & VSP_TYPES(VSP_TYPE_SEQPACKET))) {
+		g->mux.rejects[VSP_REJECT_TYPE]++;
+		vsd_guest_warn(g, "seqpacket client refused: there is no guest that can do that");
+		drop_client(s);
+		return;
+	}
+	s->phase = VSD_PHASE_WAIT;
+	if (!may_connect(g, port) ||
+	    !vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, port))
+		drop_client(s);
+}
+
+void vsd_host_command(struct vsd_conn *s)
+{
 	char bytes[VSD_COMMAND_MAX];
 	struct vsd_command cmd;
 	/* MSG_TRUNC: of a record the whole length, which is that of the command or wrong. */
@@ -177,91 +176,98 @@ void vsd_host_command(struct vsd_conn *s)
 	 * Only the command is taken; what follows is for the guest. A client that left already wants nothing
 	 * any more.
 	 */
-	if (cmd.what != VSD_COMMAND_CONNECT || s->hup || (s->seqpacket && cmd.len != (u32)n) ||
+	if (cmd.what == VSD_COMMAND_BAD || cmd.what == VSD_COMMAND_PART || s->hup ||
+	    (s->seqpacket && (cmd.len != (u32)n || cmd.what == VSD_COMMAND_PASSFD)) ||
 	    recv(s->fd, bytes, cmd.len, MSG_DONTWAIT) != (ssize_t)cmd.len) {
 		drop_client(s);
 		return;
 	}
-	vsock_timer_stop(&g->mux.timers, &s->c.timer);
-	if (s->seqpacket && !(g->mux.filter.types & VSP_TYPES(VSP_TYPE_SEQPACKET))) {
-		g->mux.rejects[VSP_REJECT_TYPE]++;
-		vsd_guest_warn(g, "seqpacket client refused: there is no guest that can do that");
-		drop_client(s);
+	if (cmd.what == VSD_COMMAND_PASSFD) {
+		s->phase = VSD_PHASE_PASS;
+		vsd_host_passed(s);
 		return;
 	}
-	if (!vsd_policy_allows(&g->opts->to_guest, cmd.port)) {
-		g->counters.denied++;
-		vsd_guest_warn(g, "client refused: port %u of the guest is not for others", cmd.port);
-		drop_client(s);
-		return;
-	}
-	s->phase = VSD_PHASE_WAIT;
-	if (!vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, cmd.port))
-		drop_client(s);
+	request(s, cmd.port);
 }
 
-/* Credentials come with each record, so an empty one can be told from the end (to_guest.c). */
-static void set_options(const struct vsd_conn *s)
+/* The socket that came with a message, if it is one that can be connected to a guest; others are closed. -1: none. */
+static int passed_socket(struct msghdr *mh)
 {
-	const int bytes = HOST_SNDBUF, yes = 1;
+	struct cmsghdr *c = CMSG_FIRSTHDR(mh);
+	int fd = -1, type = 0;
+	socklen_t len = sizeof(type);
 
-	setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	if (s->seqpacket)
-		setsockopt(s->fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes));
+	/* There is room for one; the kernel closes more. */
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fd)))
+		return -1;
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	if (!(mh->msg_flags & MSG_CTRUNC) && !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+void vsd_host_passed(struct vsd_conn *s)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	char bytes[VSD_COMMAND_MAX + 1];
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	/* Room for one, and not for what alignment would let in. */
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof(int))
+	};
+	ssize_t n = recvmsg(s->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct vsd_command cmd;
+	int fd;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !s->hup)
+		return;
+	fd = n > 0 ? passed_socket(&mh) : -1;
+	cmd = vsd_passed_parse(bytes, n > 0 ? (u32)n : 0);
+	if (fd < 0 || cmd.what != VSD_COMMAND_PASSFD) {
+		if (fd >= 0)
+			close(fd);
+		drop_client(s);
+		return;
+	}
+	/* From now on the client's own socket is only there to be told. */
+	epoll_ctl(s->watch.guest->loop->epfd, EPOLL_CTL_DEL, s->fd, NULL);
+	s->say_fd = s->fd;
+	s->say_keep = cmd.keep;
+	s->last = false;
+	s->phase = VSD_PHASE_WAIT;
+	if (vsd_conn_attach(s, fd))
+		drop_client(s);
+	else
+		request(s, cmd.port);
+}
+
+/* The first bytes ever written to this socket: they fit, or the client is gone. */
+static bool say_ok(struct vsd_conn *s)
+{
+	int to = s->say_fd >= 0 ? s->say_fd : s->fd;
+	char line[32];
+	int len = snprintf(line, sizeof(line), "OK %u\n", s->c.host_port);
+	bool said = send(to, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
+
+	if (s->say_fd >= 0 && !s->say_keep) {
+		close(s->say_fd);
+		s->say_fd = -1;
+	}
+	return said;
 }
 
 void vsd_host_welcome(struct vsd_conn *s)
 {
 	struct vsd_guest *g = s->watch.guest;
-	char line[32];
-	int len = snprintf(line, sizeof(line), "OK %u\n", s->c.host_port);
 
-	set_options(s);
+	vsd_host_set_options(s);
 	s->phase = VSD_PHASE_OPEN;
-	/* The first bytes ever written to this socket: they fit, or the client is gone. */
-	if (send(s->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) != len) {
+	if (s->silent || say_ok(s))
+		vsock_mux_ready(&g->mux, &s->c, true);
+	else
 		vsock_mux_abort(&g->mux, &s->c);
-		return;
-	}
-	vsock_mux_ready(&g->mux, &s->c, true);
-}
-
-/* A socket connected to the host's listener for @port, or -errno. */
-static int connect_port(struct vsd_guest *g, u32 port, int type)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
-
-	if (fd < 0)
-		return -errno;
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s_%u", g->opts->uds_path, port);
-	if (!connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
-		return fd;
-	err = errno;
-	close(fd);
-	return -err;
-}
-
-void vsd_host_dial(struct vsd_conn *s)
-{
-	struct vsd_guest *g = s->watch.guest;
-	int fd = connect_port(g, s->c.host_port, s->seqpacket ? SOCK_SEQPACKET : SOCK_STREAM);
-
-	if (fd == -EAGAIN && g->loop->now < s->dial_until) {
-		s->phase = VSD_PHASE_DIAL;
-		vsock_timer_start(&g->mux.timers, &s->c.timer, g->loop->now + VSD_DIAL_RETRY_MS * VSD_MS);
-		return;
-	}
-	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM)
-		vsd_guest_warn(g, "connection to host port %u refused: %s", s->c.host_port, strerror(-fd));
-	s->phase = VSD_PHASE_NONE;
-	if (fd < 0 || vsd_conn_attach(s, fd)) {
-		g->counters.refused++;
-		vsock_mux_deny(&g->mux, &s->c);
-		return;
-	}
-	set_options(s);
-	s->phase = VSD_PHASE_OPEN;
-	vsock_mux_accept(&g->mux, &s->c);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -13,7 +14,11 @@ enum {
 static const char *const level_names[] = { "report", "error", "warn", "info", "debug", "trace" };
 static_assert(ARRAY_SIZE(level_names) == NUM_VSD_LEVELS, "every level has a name");
 
+static const char *const format_names[] = { "text", "json" };
+static_assert(ARRAY_SIZE(format_names) == NUM_VSD_LOG_FORMATS, "every format has a name");
+
 static enum vsd_level log_level = VSD_INFO;
+static enum vsd_log_format log_format = VSD_LOG_TEXT;
 
 enum vsd_level vsd_level_by_name(const char *name)
 {
@@ -34,21 +39,70 @@ bool vsd_log_enabled(enum vsd_level level)
 	return level <= __atomic_load_n(&log_level, __ATOMIC_RELAXED);
 }
 
+enum vsd_log_format vsd_log_format_by_name(const char *name)
+{
+	u32 i = 0;
+
+	while (i < NUM_VSD_LOG_FORMATS && strcmp(name, format_names[i]) != 0)
+		i++;
+	return i;
+}
+
+void vsd_log_set_format(enum vsd_log_format format)
+{
+	__atomic_store_n(&log_format, format, __ATOMIC_RELAXED);
+}
+
+/* @text as the inside of a JSON string, in @to, as far as @room goes. What is no ASCII may be no UTF-8: a '?'. */
+static void escape(char *to, size_t room, const char *text)
+{
+	size_t len = 0;
+
+	for (; *text && len + sizeof("\\u0000") <= room; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			len += (size_t)snprintf(to + len, room - len, "\\%c", c);
+		else if (c < ' ')
+			len += (size_t)snprintf(to + len, room - len, "\\u%04x", c);
+		else
+			to[len++] = c < 0x7f ? (char)c : '?';
+	}
+	to[len] = '\0';
+}
+
+/* Time as RFC 3339 has it, in UTC. */
+static size_t as_json(char *line, size_t room, const char *level, const char *component, const char *text)
+{
+	char escaped[LINE_MAX_BYTES], date[32];
+	struct timespec now;
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+	escape(escaped, sizeof(escaped), text);
+	return (size_t)snprintf(line, room,
+				"{\"time\":\"%s.%06ldZ\",\"level\":\"%s\",\"component\":\"%s\",\"message\":\"%s\"}\n",
+				date, now.tv_nsec / 1000, level, component, escaped);
+}
+
 void vsd_log(enum vsd_level level, const char *component, const char *format, ...)
 {
-	char line[LINE_MAX_BYTES];
+	char text[LINE_MAX_BYTES], line[2 * LINE_MAX_BYTES];
 	size_t len;
 	ssize_t ignored;
 	va_list ap;
 
 	if (!vsd_log_enabled(level))
 		return;
-	len = (size_t)snprintf(line, sizeof(line) / 2, "%s %s: ", level_names[level], component);
 	va_start(ap, format);
-	vsnprintf(line + len, sizeof(line) - len - 1, format, ap);
+	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	len = strlen(line);
-	line[len++] = '\n';
+	if (__atomic_load_n(&log_format, __ATOMIC_RELAXED) == VSD_LOG_JSON)
+		len = as_json(line, sizeof(line), level_names[level], component, text);
+	else
+		len = (size_t)snprintf(line, sizeof(line), "%s %s: %s\n", level_names[level], component, text);
 	/* One write, so that lines of several processes in one file stay whole. */
 	ignored = write(STDERR_FILENO, line, len);
 	(void)ignored;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * log.h - one line per event on standard error: "level component: text"
+ * log.h - one line per event on standard error: "level component: text", or a JSON object with a time
  */
 #ifndef VSD_LOG_H
 #define VSD_LOG_H
@@ -15,6 +15,12 @@ enum vsd_level {
 	VSD_DEBUG,
 	VSD_TRACE,
 	NUM_VSD_LEVELS,
+};
+
+enum vsd_log_format {
+	VSD_LOG_TEXT,
+	VSD_LOG_JSON,
+	NUM_VSD_LOG_FORMATS,
 };
 
 enum {
@@ -33,7 +39,11 @@ struct vsd_rate {
 /* The level by its name; NUM_VSD_LEVELS if there is none. */
 enum vsd_level vsd_level_by_name(const char *name);
 
+/* The format by its name; NUM_VSD_LOG_FORMATS if there is none. */
+enum vsd_log_format vsd_log_format_by_name(const char *name);
+
 void vsd_log_set_level(enum vsd_level level);
+void vsd_log_set_format(enum vsd_log_format format);
 bool vsd_log_enabled(enum vsd_level level);
 
 void vsd_log(enum vsd_level level, const char *component, const char *format, ...)

@@ -18,7 +18,7 @@
 
 enum {
 	FDS_RESERVE = 64,  /* descriptors that are not for connections */
-	FDS_PER_GUEST = 8, /* nor these: listeners, front-end, doorbells */
+	FDS_PER_GUEST = 6, /* nor these: front-end, doorbells, datagrams; beside what listens */
 	EXIT_USAGE = 2,
 };
 
@@ -31,6 +31,8 @@ static void fit_limits(struct vsd_config *c)
 	u64 reserve = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n, share;
 	struct rlimit lim;
 
+	for (u32 i = 0; i < c->n; i++)
+		reserve += vsd_guest_listeners(c->guests[i]);
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return;
 	lim.rlim_cur = lim.rlim_max;
@@ -49,6 +51,26 @@ static void fit_limits(struct vsd_config *c)
 			o->guest_cid, o->conns_max, (unsigned long long)lim.rlim_cur, (unsigned long long)share);
 		o->conns_max = (u32)share;
 	}
+}
+
+/*
+ * One more guest, the last of them: what the others were promised is theirs. False: nothing is left.
+ */
+static bool fit_newcomer(const struct vsd_config *c, struct vsd_blame *b)
+{
+	struct vsd_guest_opts *o = c->guests[c->n - 1];
+	u64 taken = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n;
+	struct rlimit lim;
+
+	for (u32 i = 0; i < c->n; i++)
+		taken += vsd_guest_listeners(c->guests[i]) + (c->guests[i] == o ? 0 : c->guests[i]->conns_max);
+	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur <= taken)
+		return vsd_complain(b, NULL, NULL,
+				    "no files are left that it could open: the other guests may use all of them (see "
+				    "ulimit -n, or lower their max-connections)");
+	if (o->conns_max > lim.rlim_cur - taken)
+		o->conns_max = (u32)(lim.rlim_cur - taken);
+	return true;
 }
 
 /**
@@ -98,6 +120,7 @@ static bool reload(void *arg)
 		return false;
 	}
 	vsd_log_set_level(fresh.level);
+	vsd_log_set_format(fresh.format);
 	fit_limits(&fresh);
 	vsd_fleet_reload(&d->fleet, &fresh);
 	vsd_config_free(d->config);
@@ -105,6 +128,30 @@ static bool reload(void *arg)
 	d->fleet.config = d->config;
 	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", b.file, fresh.n);
 	return true;
+}
+
+static bool add(void *arg, const char *spec, struct vsd_blame *b)
+{
+	struct daemon *d = arg;
+	struct vsd_guest_opts *o = vsd_config_add(d->config, b);
+
+	if (!o)
+		return false;
+	if (vsd_guest_set_all(o, spec, b) && vsd_config_check(d->config, b) && fit_newcomer(d->config, b) &&
+	    (!vsd_fleet_add(&d->fleet, o) || vsd_complain(b, NULL, NULL, "it cannot begin; the log says why")))
+		return true;
+	vsd_config_drop(d->config);
+	return false;
+}
+
+static bool remove_guest(void *arg, u32 guest_cid)
+{
+	struct daemon *d = arg;
+	bool found = vsd_fleet_remove(&d->fleet, guest_cid);
+
+	if (found)
+		vsd_config_remove(d->config, guest_cid);
+	return found;
 }
 
 /* False: the end. */
@@ -126,7 +173,7 @@ static bool on_signals(struct daemon *d)
 
 static void run(struct daemon *d)
 {
-	const struct vsd_control_ops ops = { .reload = reload, .arg = d };
+	const struct vsd_control_ops ops = { .reload = reload, .add = add, .remove = remove_guest, .arg = d };
 	struct pollfd watched[] = { { .fd = d->signal_fd, .events = POLLIN },
 				    { .fd = d->control_fd, .events = POLLIN } };
 
@@ -152,7 +199,7 @@ static void close_all(struct daemon *d)
 {
 	if (d->control_fd >= 0) {
 		close(d->control_fd);
-		unlink(d->control);
+		vsd_path_remove(d->control);
 	}
 	free(d->control);
 	close(d->signal_fd);
@@ -191,6 +238,7 @@ int main(int argc, char **argv)
 	switch (vsd_opts_parse(&config, argc, argv)) {
 	case VSD_OPTS_RUN:
 		vsd_log_set_level(config.level);
+		vsd_log_set_format(config.format);
 		status = serve(&config);
 		break;
 	case VSD_OPTS_DONE:

@@ -8,6 +8,7 @@
 
 static const char usage[] =
 	"Usage: vsockd --socket PATH --uds-path PATH [OPTION]...\n"
+	"       vsockd --socket PATH --forward-cid CID [--forward-listen PORTS] [OPTION]...\n"
 	"       vsockd --vm KEY=VALUE,... [--vm KEY=VALUE,...]... [OPTION]...\n"
 	"       vsockd --config FILE [OPTION]...\n"
 	"Serve AF_VSOCK to virtual machines over vhost-user.\n"
@@ -19,6 +20,20 @@ static const char usage[] =
 	"  --uds-path PATH           host programs connect to PATH and say \"CONNECT <port>\";\n"
 	"                            the guest reaches host programs that listen at PATH_<port>;\n"
 	"                            seqpacket: PATH_seqpacket, and PATH_<port> of that type\n"
+	"                            (@ in front of any of these paths: an abstract name)\n"
+	"  --uds-fd N                instead of listening at PATH: a listener handed in\n"
+	"  --connect-only on|off     listen nowhere for host programs (off)\n"
+	"  --map-to-guest PORT:PATH+PORT:PATH\n"
+	"                            host programs reach these ports of the guest at these paths, without CONNECT\n"
+	"  --map-from-guest PORT:PATH+PORT:PATH\n"
+	"                            the guest reaches host programs for these ports at these paths\n"
+	"  --socket-mode, --uds-mode OCTAL\n"
+	"  --socket-owner, --uds-owner USER:GROUP\n"
+	"                            of the sockets for the monitor, and of those for host programs\n"
+	"  --uds-users USER+USER     host programs of these users only\n"
+	"  --peer-names on|off       host programs see the guest's end as PATH@<cid>.<port> (off)\n"
+	"  --forward-cid CID         instead of --uds-path: the guest reaches this CID of the host's AF_VSOCK\n"
+	"  --forward-listen PORTS    and is reached through these ports of it\n"
 	"  --groups NAME+NAME        guests that have a group in common reach each other (default)\n"
 	"  --allow-to-guest PORTS    host programs and other guests reach these ports only, 22+1000-1999\n"
 	"  --deny-to-guest PORTS     nor any of these\n"
@@ -28,6 +43,7 @@ static const char usage[] =
 	"  --tx-buffer-size BYTES    receive window of each connection (262144)\n"
 	"  --queue-size N            largest virtqueue accepted, a power of two (1024)\n"
 	"  --max-connections N       most connections at a time (4096)\n"
+	"  --max-memory KIB          most KiB that its connections may make the daemon hold (0: no limit)\n"
 	"  --max-rate KIB            most KiB a second, in each direction (0: no limit)\n"
 	"  --handshake-timeout MS    for the CONNECT line (10000)\n"
 	"  --connect-timeout MS      for an answer to a connection request (2000)\n"
@@ -41,6 +57,7 @@ static const char usage[] =
 	"                            more processor time; only while there is traffic (0)\n"
 	"  --control PATH            socket for vstat\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
+	"  --log-format text|json    a line of text or a JSON object for each event (text)\n"
 	"  --config FILE             read guests, and the options above, from a YAML file\n"
 	"  --check-config            say whether all of this makes sense, and end\n"
 	"  --print-capabilities      say what this is, in JSON, as vhost-user's conventions ask\n"
@@ -68,6 +85,7 @@ static const struct option fixed_options[] = {
 	{ "poll-us", required_argument, NULL, OPT_ALL },
 	{ "control", required_argument, NULL, OPT_ALL },
 	{ "log-level", required_argument, NULL, OPT_ALL },
+	{ "log-format", required_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 };

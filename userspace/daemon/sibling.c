@@ -48,7 +48,7 @@ static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 
 	if (!to || !ready_for(to, s->c.type))
 		return NULL;
-	if (!vsd_policy_allows(&to->opts->to_guest, s->c.host_port)) {
+	if (to->draining || !vsd_policy_allows(&to->opts->to_guest, s->c.host_port)) {
 		to->counters.denied++;
 		vsd_guest_warn(to, "guest %u refused: port %u is not for others", from.cid, s->c.host_port);
 		return NULL;
@@ -57,7 +57,8 @@ static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 		p = vsd_conn_new(to);
 	if (!p) {
 		to->mux.rejects[VSP_REJECT_BACKLOG]++;
-		vsd_guest_warn(to, "connection of guest %u refused: too many are open; see --max-connections",
+		vsd_guest_warn(to,
+			       "connection of guest %u refused: too many are open; see --max-connections, --max-memory",
 			       from.cid);
 		return NULL;
 	}
@@ -88,7 +89,7 @@ static bool must_ask(const struct vsd_conn *p, const struct vsd_conn *s)
 /* What the sender @p may have underway: both bounds only ever move forward, however the reader changes its window. */
 static u32 window(const struct vsd_conn *p, const struct vsd_conn *s)
 {
-	u32 ours = mux_of(p)->params.window, theirs = s->c.txc.peer_buf_alloc;
+	u32 ours = p->c.window, theirs = s->c.txc.peer_buf_alloc;
 	u32 on_ring = vsp_txc_unacked(&s->c.txc);
 
 	if (theirs > VSP_WINDOW_MAX)

@@ -47,6 +47,7 @@ static void put_header(struct vsd_guest *g, const struct iovec *iov, u32 niov, s
 		from += n;
 		left -= n;
 	}
+	vu_mem_dirty_iov(&g->dev.mem, iov, niov, VSP_HDR_LEN + (u64)hdr.len);
 	vsd_tap_packet(g, &wire, iov, niov, VSP_HDR_LEN, hdr.len);
 	vsd_limit_take(&g->to_limit, g->opts->rate_kib, VSP_HDR_LEN + hdr.len, g->loop->now);
 }
@@ -107,14 +108,14 @@ static void add_room(struct vsd_loop *l, struct turn *t, const struct buffer *b,
 	}
 }
 
-/* Take buffers for what the connection may send in this turn, at most @most bytes. */
-static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn *c, u32 most)
+/* Take buffers for what the connection may send in this turn, at most @most bytes; @enough need not be exceeded. */
+static void gather(struct vsd_guest *g, struct turn *t, const struct vsock_conn *c, u32 most, u32 enough)
 {
 	u32 credit = vsock_conn_credit(c) < most ? vsock_conn_credit(c) : most;
 	u32 packets = most == UINT32_MAX ? vsock_conn_packets(c) : VSD_TURN_CHAINS;
 	s32 deficit = c->flow.deficit;
 
-	while (credit && deficit > 0 && t->n < VSD_TURN_CHAINS && t->n < packets) {
+	while (credit && deficit > 0 && t->bytes < enough && t->n < VSD_TURN_CHAINS && t->n < packets) {
 		struct buffer *b;
 		u32 len;
 
@@ -290,7 +291,7 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 		return true;
 	frag.flags = s->rest_eor ? VSP_SEQ_EOR : 0;
 	if (frag.left)
-		gather(g, &t, &s->c, frag.left);
+		gather(g, &t, &s->c, frag.left, frag.left);
 	else
 		take_buffer(g, &t);
 	if (!t.n)
@@ -316,12 +317,15 @@ static bool send_message(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 /* A turn of a stream connection that has data, or its end. False: no buffer. */
 static bool send_data(struct vsd_guest *g, struct vsd_conn *s, u32 *used)
 {
+	u32 enough = s->expect > VSD_EXPECT_MIN ? s->expect : VSD_EXPECT_MIN, bytes;
 	struct turn t = { 0 };
 
-	gather(g, &t, &s->c, UINT32_MAX);
+	gather(g, &t, &s->c, UINT32_MAX, s->sibling ? UINT32_MAX : enough);
 	if (!t.n)
 		return false;
-	*used += finish(g, &t, s, fill(g, &t, s), NULL);
+	bytes = fill(g, &t, s);
+	s->expect = bytes < VSD_EXPECT_MAX / 2 ? 2 * bytes : VSD_EXPECT_MAX;
+	*used += finish(g, &t, s, bytes, NULL);
 	if (s->sibling)
 		vsd_sibling_moved(s);
 	else if (t.drained)

@@ -266,15 +266,11 @@ void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_r
 		vsock_mux_owe(m, vsp_rst_for(hdr));
 }
 
-struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr)
+struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_decoded *d)
 {
-	return lookup(m, hdr->type, hdr->dst, hdr->src.port);
-}
-
-static void violate(struct vsock_mux *m, struct vsock_conn *c, enum vsp_reject why)
-{
-	m->rejects[why]++;
-	step(m, c, VSP_EV_VIOLATION);
+	if (d->why != VSP_OK && !vsp_ends_flow(d->why))
+		return NULL;
+	return lookup(m, d->hdr.type, d->hdr.dst, d->hdr.src.port);
 }
 
 static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
@@ -320,22 +316,27 @@ static enum vsp_reject judge_credit(struct vsock_conn *c, const struct vsp_hdr *
 	return vsp_rxc_admit(&c->rxc, hdr->len) ? VSP_OK : VSP_REJECT_CREDIT;
 }
 
-enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
+enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_decoded *d, u32 unread)
 {
-	enum vsp_reject why;
+	const struct vsp_hdr *hdr = &d->hdr;
+	enum vsp_reject why = d->why;
 	u32 acts;
 
 	if (!c) {
-		if (hdr->op == VSP_OP_REQUEST)
+		if (why == VSP_OK && hdr->op == VSP_OP_REQUEST)
 			return VSOCK_SPAWN;
 		/* A reset for what is gone already is how many a connection ends; nothing was refused. */
-		if (hdr->op != VSP_OP_RST)
-			vsock_mux_refuse(m, hdr, VSP_REJECT_NO_FLOW);
+		if (why != VSP_OK || hdr->op != VSP_OP_RST)
+			vsock_mux_refuse(m, hdr, why != VSP_OK ? why : VSP_REJECT_NO_FLOW);
 		return VSOCK_NOTHING;
 	}
-	why = judge_credit(c, hdr);
-	if (why != VSP_OK) {
-		violate(m, c, why);
+	if (why == VSP_OK)
+		why = judge_credit(c, hdr);
+	if (why != VSP_OK)
+		m->rejects[why]++;
+	/* For resets see vsp_ends_flow(). */
+	if (why != VSP_OK && hdr->op != VSP_OP_RST) {
+		step(m, c, VSP_EV_VIOLATION);
 		return VSOCK_NOTHING;
 	}
 	acts = step(m, c, event_of(c, hdr, unread));
@@ -361,7 +362,9 @@ static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct 
 	/* The length of the first message is not known yet. */
 	c->need = type == VSP_TYPE_SEQPACKET ? 0 : 1;
 	c->txc = vsp_txc_init(VSP_WINDOW_MAX);
-	c->rxc = vsp_rxc_init(m->params.window);
+	if (!c->window)
+		c->window = m->params.window;
+	c->rxc = vsp_rxc_init(c->window);
 	hash(m, c);
 }
 
@@ -427,7 +430,7 @@ static void announce_room(struct vsock_mux *m, struct vsock_conn *c)
 	 * A window of another reader's may be larger, but is never open as a whole; and it may shrink by what was read,
 	 * so that there is no more room than before.
 	 */
-	own = own < m->params.window ? own : m->params.window;
+	own = own < c->window ? own : c->window;
 	if (c->state < VSP_ESTABLISHED || (c->hints & VSP_SHUTDOWN_SEND))
 		return;
 	if (!vsp_rxc_update_due(&c->rxc, c->lowat, own) && !much_read(c, own))

@@ -59,6 +59,7 @@ enum vsock_fact {
  * @meter: packets that the guest holds unread
  * @timer: the deadline of its state; while established, when to ask for credit again
  * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
+ * @window: receive window, bytes; where the driver has set none, vsock_params.window; see vsock_mux_relay()
  * @lowat: the reader can do nothing with fewer bytes than this, at least 1
  * @host_cid, @host_port: our end; @guest_port: the guest's
  * @type: enum vsp_type
@@ -86,6 +87,7 @@ struct vsock_conn {
 	struct vsp_meter meter;
 	struct vsock_timer timer;
 	u32 need;
+	u32 window;
 	u32 lowat;
 	u32 host_cid;
 	u32 host_port;
@@ -109,7 +111,7 @@ struct vsock_conn {
 /**
  * struct vsock_params - what distinguishes one guest's engine from another's
  * @guest_cid: the guest's address
- * @window: receive window of each connection, bytes; see vsock_mux_relay()
+ * @window: receive window of each connection, bytes
  * @conns_max: most connections at a time
  * @connect_timeout: for an answer to a REQUEST, ns
  * @close_timeout: for the RST that answers a SHUTDOWN, ns
@@ -180,17 +182,17 @@ enum vsock_arrival {
 	VSOCK_SPAWN,   /* it asks for a connection: vsock_mux_spawn() or vsock_mux_refuse() */
 };
 
-/* The connection that a packet from the guest belongs to, or NULL. */
-struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_hdr *hdr);
+/* The connection that a packet from the guest belongs to, or, if it was refused, that it ends; or NULL. */
+struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_decoded *d);
 
 /**
- * vsock_mux_arrive - deal with a packet that vsp_decode() accepted
+ * vsock_mux_arrive - deal with a packet
  * @c: vsock_mux_find() of it
  * @unread: bytes of this connection that were delivered and not consumed
  *
  * Only while vsp_budget_left(&m->budget): it might have to be answered.
  */
-enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread);
+enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_decoded *d, u32 unread);
 
 /* The newest @bytes of payload that were to be delivered stay on the guest's ring and will arrive again. */
 void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes);
@@ -201,12 +203,12 @@ void vsock_mux_refuse(struct vsock_mux *m, const struct vsp_hdr *hdr, enum vsp_r
 /* Send a header that belongs to no connection. Only while vsp_budget_left(&m->budget). */
 void vsock_mux_owe(struct vsock_mux *m, struct vsp_hdr hdr);
 
-/* @c, zeroed memory, becomes the connection that @hdr asks for: VSP_ACCEPTING until vsock_mux_accept(). */
+/* @c, zero but for @window, becomes the connection that @hdr asks for: VSP_ACCEPTING until vsock_mux_accept(). */
 void vsock_mux_spawn(struct vsock_mux *m, struct vsock_conn *c, const struct vsp_hdr *hdr);
 void vsock_mux_accept(struct vsock_mux *m, struct vsock_conn *c);
 void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c);
 
-/* @c, zeroed memory, becomes a connection to @guest_port. False: no host port is free. */
+/* @c, zero but for @window, becomes a connection to @guest_port. False: no host port is free. */
 bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port);
 
 /* The same from @host, which need not be the host's CID. False: the guest has this connection already. */
@@ -225,7 +227,7 @@ void vsock_mux_ready(struct vsock_mux *m, struct vsock_conn *c, bool ready);
 void vsock_mux_need(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);
 
 /*
- * Somebody else is the reader: @bytes were read, and @window may be underway, in place of vsock_params.window. A guest
+ * Somebody else is the reader: @bytes were read, and @window may be underway, in place of vsock_conn.window. A guest
  * that believes in less than a packet's room is told of any more, as that need not come from reading.
  */
 void vsock_mux_relay(struct vsock_mux *m, struct vsock_conn *c, u32 bytes, u32 window);

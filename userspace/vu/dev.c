@@ -6,10 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEV_FEATURES \
-	(VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_INDIRECT_DESC) | VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_PROTOCOL_FEATURES))
-#define DEV_PROTOCOL \
-	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_CONFIGURE_MEM_SLOTS))
+#define DEV_FEATURES                                                                                            \
+	(VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_INDIRECT_DESC) | VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_IN_ORDER) | \
+	 VU_BIT(VU_F_LOG_ALL) | VU_BIT(VU_F_PROTOCOL_FEATURES))
+#define DEV_PROTOCOL                                                                                   \
+	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_LOG_SHMFD) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_CONFIG) | \
+	 VU_BIT(VU_PF_CONFIGURE_MEM_SLOTS))
 
 /* What became of a message: facts as in vu_dev_news, or a reason to end the session. */
 struct outcome {
@@ -73,6 +75,7 @@ void vu_dev_end(struct vu_dev *d)
 		vu_ring_init(&d->rings[i]);
 	}
 	vu_mem_clear(&d->mem);
+	vu_mem_drop_log(&d->mem);
 	d->features = 0;
 	d->protocol = 0;
 }
@@ -101,6 +104,7 @@ static struct outcome set_features(struct vu_dev *d, u64 features)
 	if (features & ~d->offered)
 		return ended("features that were not offered");
 	d->features = features;
+	d->mem.log.all = features & VU_BIT(VU_F_LOG_ALL);
 	for (u32 i = 0; i < VU_RINGS_MAX; i++) {
 		d->rings[i].event_idx = features & VU_BIT(VU_F_EVENT_IDX);
 		d->rings[i].indirect = features & VU_BIT(VU_F_INDIRECT_DESC);
@@ -154,8 +158,21 @@ static struct outcome set_addr(struct vu_dev *d, struct vu_ring *r, const struct
 	r->avail_uva = msg->body.addr.avail;
 	r->used_uva = msg->body.addr.used;
 	r->addressed = true;
+	r->logged = msg->body.addr.flags & VU_VRING_LOG;
+	r->log_gpa = msg->body.addr.log;
 	vu_ring_map(r, &d->mem);
 	return did(VU_DEV_RINGS);
+}
+
+/* The answer says that the new log is in use: the front-end may take the old one away. */
+static struct outcome set_log(struct vu_dev *d, struct vu_msg *msg)
+{
+	const char *why;
+
+	if (!(d->protocol & VU_BIT(VU_PF_LOG_SHMFD)) || msg->size < sizeof(msg->body.log))
+		return ended("dirty log of a wrong size");
+	why = vu_mem_set_log(&d->mem, &msg->body.log, msg->nfds ? msg->fds[0] : -1);
+	return why ? ended(why) : reply_u64(msg, 0);
 }
 
 static void ring_start(struct vu_dev *d, struct vu_ring *r)
@@ -223,6 +240,7 @@ static struct outcome new_owner(struct vu_dev *d)
 {
 	stop_rings(d);
 	vu_mem_clear(&d->mem);
+	vu_mem_drop_log(&d->mem);
 	remap_rings(d);
 	return did(VU_DEV_RINGS | VU_DEV_RESTARTED);
 }
@@ -303,6 +321,11 @@ static struct outcome serve(struct vu_dev *d, struct vu_msg *msg)
 		return reply_u64(msg, VU_RINGS_MAX);
 	case VU_SET_MEM_TABLE:
 		return set_mem_table(d, msg);
+	case VU_SET_LOG_BASE:
+		return set_log(d, msg);
+	case VU_SET_LOG_FD:
+		/* Where to say that something was logged; nobody waits for that, who reads the log looks by itself. */
+		return fine;
 	case VU_GET_MAX_MEM_SLOTS:
 		return reply_u64(msg, VU_MEM_REGIONS_MAX);
 	case VU_ADD_MEM_REG:

@@ -20,6 +20,7 @@ enum {
 	VU_RINGS_MAX = 3, /* rx, tx and, where the front-end does not keep it to itself, the event queue */
 	VU_RING_RX = 0,	  /* to the guest */
 	VU_RING_TX = 1,	  /* from the guest */
+	VU_RING_EVENT = 2,
 	VU_RING_SIZE_DEFAULT = 1024,
 };
 

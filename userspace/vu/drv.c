@@ -35,7 +35,7 @@ u32 vu_drv_bytes(u32 size)
 	return vu_drv_used_offset(size) + vsp_used_bytes(size);
 }
 
-int vu_drv_init(struct vu_drv *d, void *mem, u32 size, bool event_idx)
+int vu_drv_init(struct vu_drv *d, void *mem, u32 size, u16 base, bool event_idx)
 {
 	memset(d, 0, sizeof(*d));
 	d->size = size;
@@ -43,6 +43,9 @@ int vu_drv_init(struct vu_drv *d, void *mem, u32 size, bool event_idx)
 	d->avail = (u8 *)mem + vu_drv_avail_offset(size);
 	d->used = (u8 *)mem + vu_drv_used_offset(size);
 	d->event_idx = event_idx;
+	d->avail_idx = d->kicked = d->last_used = base;
+	store16(d->avail + 2, base);
+	store16(d->used + 2, base);
 	d->next = calloc(size, sizeof(u16));
 	d->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	d->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -44,8 +44,10 @@ struct vu_drv {
 	bool event_idx;
 };
 
-/* Lay a ring of @size out in @mem, which is zeroed and has vu_drv_bytes(). 0 or -errno. */
-int vu_drv_init(struct vu_drv *d, void *mem, u32 size, bool event_idx);
+/*
+ * Lay a ring of @size out in @mem, which is zeroed and has vu_drv_bytes(); its indices are at @base. 0 or -errno.
+ */
+int vu_drv_init(struct vu_drv *d, void *mem, u32 size, u16 base, bool event_idx);
 void vu_drv_fini(struct vu_drv *d);
 
 /* Offsets of the available and used parts behind the table, and of the end. */

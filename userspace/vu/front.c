@@ -55,7 +55,8 @@ static int negotiate(struct vu_front *f)
 {
 	struct vu_msg owner = { .request = VU_SET_OWNER };
 	struct vu_msg config = { .request = VU_GET_CONFIG, .size = 12 + sizeof(u64), .body.config.size = sizeof(u64) };
-	const u64 protocol = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_REPLY_ACK);
+	const u64 protocol = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_LOG_SHMFD) | VU_BIT(VU_PF_CONFIG) |
+			     VU_BIT(VU_PF_REPLY_ACK);
 	u64 offered = 0, offered_protocol = 0;
 	int err = ask_u64(f, VU_GET_FEATURES, &offered);
 
@@ -107,29 +108,67 @@ static int ring_state(struct vu_front *f, enum vu_request request, u32 index, u3
 	return vu_front_call(f, &msg, false);
 }
 
-static int start_ring(struct vu_front *f, u32 i)
+static int ring_address(struct vu_front *f, u32 i, u32 flags)
 {
 	u64 at = (u64)i * VU_FRONT_RING_BYTES;
 	u32 size = f->opts.ring_size;
 	struct vu_msg addr = { .request = VU_SET_VRING_ADDR,
 			       .size = sizeof(struct vu_vring_addr),
 			       .body.addr = { .index = i,
+					      .flags = flags,
 					      .desc = FRONT_UVA + at,
 					      .avail = FRONT_UVA + at + vu_drv_avail_offset(size),
-					      .used = FRONT_UVA + at + vu_drv_used_offset(size) } };
-	int err = vu_drv_init(&f->drv[i], f->mem + at, size, f->features & VU_BIT(VU_F_EVENT_IDX));
+					      .used = FRONT_UVA + at + vu_drv_used_offset(size),
+					      .log = FRONT_GPA + at + vu_drv_used_offset(size) } };
+
+	return vu_front_call(f, &addr, false);
+}
+
+static int start_ring(struct vu_front *f, u32 i)
+{
+	u64 at = (u64)i * VU_FRONT_RING_BYTES;
+	u32 size = f->opts.ring_size;
+	int err = vu_drv_init(&f->drv[i], f->mem + at, size, f->opts.base, f->features & VU_BIT(VU_F_EVENT_IDX));
 
 	if (!err)
 		err = ring_state(f, VU_SET_VRING_NUM, i, size);
 	if (!err)
-		err = ring_state(f, VU_SET_VRING_BASE, i, 0);
+		err = ring_state(f, VU_SET_VRING_BASE, i, f->opts.base);
 	if (!err)
-		err = vu_front_call(f, &addr, false);
+		err = ring_address(f, i, 0);
 	if (!err)
 		err = ring_fd(f, VU_SET_VRING_CALL, i, f->drv[i].call_fd);
 	if (!err)
 		err = ring_fd(f, VU_SET_VRING_KICK, i, f->drv[i].kick_fd);
 	return err ? err : ring_state(f, VU_SET_VRING_ENABLE, i, 1);
+}
+
+/* As QEMU does it: the features of a device that runs, and the addresses of its rings once more. */
+static int set_logging(struct vu_front *f, bool on)
+{
+	u64 features = f->features | (on ? VU_BIT(VU_F_LOG_ALL) : 0), offered;
+	int err = call_u64(f, VU_SET_FEATURES, features);
+
+	for (u32 i = 0; i < f->opts.rings && !err; i++)
+		err = ring_address(f, i, on ? VU_VRING_LOG : 0);
+	return err ? err : ask_u64(f, VU_GET_FEATURES, &offered);
+}
+
+int vu_front_log(struct vu_front *f, int fd, u64 size, u64 offset)
+{
+	struct vu_msg msg = { .request = VU_SET_LOG_BASE,
+			      .size = sizeof(struct vu_log_desc),
+			      .body.log = { .size = size, .mmap_offset = offset },
+			      .nfds = 1,
+			      .fds = { fd } };
+	int err = vu_front_call(f, &msg, true);
+
+	return err ? err : set_logging(f, true);
+}
+
+int vu_front_unlog(struct vu_front *f)
+{
+	return set_logging(f, false);
 }
 
 int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts)

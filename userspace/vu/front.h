@@ -22,6 +22,7 @@ enum {
  * @rings: 2 or 3
  * @ring_size: entries of each
  * @memory: bytes, a multiple of the page size
+ * @base: where the rings begin: of a driver that was at work before this session
  * @whole: memory is one region, as for a guest without a hole in its memory
  * @features: wanted, VU_BIT(); what the device does not offer is left out
  */
@@ -30,6 +31,7 @@ struct vu_front_opts {
 	u32 ring_size;
 	u64 memory;
 	u64 features;
+	u16 base;
 	bool whole;
 };
 
@@ -65,6 +67,10 @@ static inline u64 vu_front_data(const struct vu_front *f)
 {
 	return (u64)f->opts.rings * VU_FRONT_RING_BYTES;
 }
+
+/* Have what the device writes noted in the dirty log @fd of @size bytes, which is mapped at @offset; or no longer. */
+int vu_front_log(struct vu_front *f, int fd, u64 size, u64 offset);
+int vu_front_unlog(struct vu_front *f);
 
 /* Send a message; with a reply if @reply. 0 or -errno. For what vu_front_open() does not do. */
 int vu_front_call(struct vu_front *f, struct vu_msg *msg, bool reply);

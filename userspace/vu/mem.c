@@ -12,18 +12,24 @@
  */
 static _Thread_local struct vu_mem *guarded;
 
+static bool replace(struct vu_mem *m, u8 *map, u64 map_len)
+{
+	if (mmap(map, map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+		 0) == MAP_FAILED)
+		return false;
+	m->lost = 1;
+	return true;
+}
+
 static bool replace_region(struct vu_mem *m, const u8 *at)
 {
+	if (m->log.bits && at >= m->log.map && at < m->log.map + m->log.map_len)
+		return replace(m, m->log.map, m->log.map_len);
 	for (u32 i = 0; i < m->n; i++) {
 		struct vu_region *r = &m->regions[i];
 
-		if (at < r->map || at >= r->map + r->map_len)
-			continue;
-		if (mmap(r->map, r->map_len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-			return false;
-		m->lost = 1;
-		return true;
+		if (at >= r->map && at < r->map + r->map_len)
+			return replace(m, r->map, r->map_len);
 	}
 	return false;
 }
@@ -70,6 +76,7 @@ void vu_mem_fini(struct vu_mem *m)
 	struct vu_mem **p = &guarded;
 
 	vu_mem_clear(m);
+	vu_mem_drop_log(m);
 	while (*p && *p != m)
 		p = &(*p)->next;
 	if (*p)
@@ -81,6 +88,12 @@ static bool overlaps(u64 a, u64 b, u64 a_size, u64 b_size)
 	return a < b ? b - a < a_size : a - b < b_size;
 }
 
+/* Is there a bit for each page? */
+static bool log_covers(const struct vu_log *l, u64 gpa, u64 size)
+{
+	return !l->bits || (gpa + size - 1) / VU_LOG_PAGE / 8 < l->size;
+}
+
 static const char *judge_region(const struct vu_mem *m, const struct vu_region_desc *d)
 {
 	if (m->n == VU_MEM_REGIONS_MAX)
@@ -88,6 +101,8 @@ static const char *judge_region(const struct vu_mem *m, const struct vu_region_d
 	if (!d->size || d->size > UINT64_MAX - d->gpa || d->size > UINT64_MAX - d->uva ||
 	    d->size > (u64)INT64_MAX - d->mmap_offset || d->mmap_offset > INT64_MAX)
 		return "memory region that wraps around";
+	if (!log_covers(&m->log, d->gpa, d->size))
+		return "memory region for which the dirty log is too short";
 	for (u32 i = 0; i < m->n; i++) {
 		if (overlaps(d->gpa, m->regions[i].gpa, d->size, m->regions[i].size))
 			return "memory regions that overlap";
@@ -132,6 +147,73 @@ const char *vu_mem_remove(struct vu_mem *m, const struct vu_region_desc *d)
 		return NULL;
 	}
 	return "memory region that was never added";
+}
+
+void vu_mem_drop_log(struct vu_mem *m)
+{
+	if (m->log.bits)
+		munmap(m->log.map, m->log.map_len);
+	m->log = (struct vu_log){ .bits = NULL };
+}
+
+const char *vu_mem_set_log(struct vu_mem *m, const struct vu_log_desc *d, int fd)
+{
+	struct vu_log l = { .size = d->size, .all = m->log.all };
+	struct stat st;
+
+	if (!d->size || d->mmap_offset > INT64_MAX || d->size > (u64)INT64_MAX - d->mmap_offset)
+		return "dirty log that wraps around";
+	if (fd < 0 || fstat(fd, &st))
+		return "dirty log without a file";
+	if (S_ISREG(st.st_mode) && (u64)st.st_size < d->mmap_offset + d->size)
+		return "dirty log beyond the end of its file";
+	l.map_len = d->mmap_offset + d->size;
+	l.map = mmap(NULL, l.map_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (l.map == MAP_FAILED)
+		return "dirty log that cannot be mapped";
+	l.bits = l.map + d->mmap_offset;
+	vu_mem_drop_log(m);
+	m->log = l;
+	for (u32 i = 0; i < m->n; i++) {
+		if (!log_covers(&m->log, m->regions[i].gpa, m->regions[i].size))
+			return "dirty log that is too short for the memory";
+	}
+	return NULL;
+}
+
+void vu_mem_dirty(struct vu_mem *m, u64 gpa, u64 len)
+{
+	if (!m->log.bits || !len || len > UINT64_MAX - gpa || !log_covers(&m->log, gpa, len))
+		return;
+	for (u64 page = gpa / VU_LOG_PAGE; page <= (gpa + len - 1) / VU_LOG_PAGE; page++) {
+		/* Pairs with the front-end's exchange: whoever takes the bit away sees what was written before. */
+		__atomic_fetch_or(&m->log.bits[page / 8], (u8)(1u << page % 8), __ATOMIC_RELEASE);
+	}
+}
+
+/* Where in guest memory a byte of ours is that vu_mem_at() gave out. False: nowhere. */
+static bool gpa_of(const struct vu_mem *m, const u8 *ptr, u64 *gpa)
+{
+	for (u32 i = 0; i < m->n; i++) {
+		const struct vu_region *r = &m->regions[i];
+
+		if (ptr < r->base || ptr >= r->base + r->size)
+			continue;
+		*gpa = r->gpa + (u64)(ptr - r->base);
+		return true;
+	}
+	return false;
+}
+
+void vu_mem_dirty_iov(struct vu_mem *m, const struct iovec *iov, u32 niov, u64 len)
+{
+	for (u32 i = 0; i < niov && len && m->log.all; i++) {
+		u64 n = iov[i].iov_len < len ? iov[i].iov_len : len, gpa;
+
+		if (gpa_of(m, iov[i].iov_base, &gpa))
+			vu_mem_dirty(m, gpa, n);
+		len -= n;
+	}
 }
 
 struct vu_span vu_mem_at(struct vu_mem *m, u64 gpa, u64 len)

@@ -10,6 +10,10 @@
  * to know: the loop looks at vu_mem.lost after each batch and ends that guest's session. System calls on it fail with
  * EFAULT.
  *
+ * While a guest is migrated its front-end wants to know which pages were written to: a dirty log, a bit for each page,
+ * lies in a file of the front-end's as well. Whoever writes to guest memory, or has it written to, says so when it is
+ * done.
+ *
  * A struct vu_mem belongs to the thread that began it, and is touched by no other.
  */
 #ifndef VU_MEM_H
@@ -18,6 +22,7 @@
 #include "vu/msg.h"
 
 #include <signal.h>
+#include <sys/uio.h>
 
 enum {
 	VU_MEM_REGIONS_MAX = 32, /* regions of a guest, memory hotplug included */
@@ -42,10 +47,26 @@ struct vu_region {
 };
 
 /**
+ * struct vu_log - the dirty log
+ * @bits: bit N % 8 of byte N / 8 is page N; NULL: there is none
+ * @size: bytes
+ * @map, @map_len: the mapping that holds it
+ * @all: everything written to the guest's buffers goes there; rings have a flag of their own
+ */
+struct vu_log {
+	u8 *bits;
+	u64 size;
+	u8 *map;
+	u64 map_len;
+	bool all;
+};
+
+/**
  * struct vu_mem - all regions of a guest
  * @regions: in the order in which they came
  * @n: how many
  * @last: index of the region that answered last
+ * @log: the dirty log
  * @lost: the front-end took memory away; set by vu_mem_guard()'s handler or by whoever saw EFAULT
  * @next: chain of memories that the handler knows
  */
@@ -53,6 +74,7 @@ struct vu_mem {
 	struct vu_region regions[VU_MEM_REGIONS_MAX];
 	u32 n;
 	u32 last;
+	struct vu_log log;
 	volatile sig_atomic_t lost;
 	struct vu_mem *next;
 };
@@ -72,7 +94,7 @@ int vu_mem_guard(void);
 /* Begin without regions. Make it known to the guard; it must stay where it is until vu_mem_fini(). */
 void vu_mem_init(struct vu_mem *m);
 
-/* Unmap everything; ready for regions again. */
+/* Unmap all regions; ready for others. The dirty log stays. */
 void vu_mem_clear(struct vu_mem *m);
 
 /* The end; the guard forgets it. */
@@ -83,6 +105,14 @@ const char *vu_mem_add(struct vu_mem *m, const struct vu_region_desc *d, int fd)
 
 /* Unmap the region that @d describes. */
 const char *vu_mem_remove(struct vu_mem *m, const struct vu_region_desc *d);
+
+/* Map a dirty log in @fd (not consumed), in place of another. NULL, or in words what is wrong with it. */
+const char *vu_mem_set_log(struct vu_mem *m, const struct vu_log_desc *d, int fd);
+void vu_mem_drop_log(struct vu_mem *m);
+
+/* Guest memory was written to: @len bytes at @gpa; or the first @len bytes of segments that a chain had. */
+void vu_mem_dirty(struct vu_mem *m, u64 gpa, u64 len);
+void vu_mem_dirty_iov(struct vu_mem *m, const struct iovec *iov, u32 niov, u64 len);
 
 /* Where guest physical @gpa is; at most @len bytes, fewer where the region ends. */
 struct vu_span vu_mem_at(struct vu_mem *m, u64 gpa, u64 len);

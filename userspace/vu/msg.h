@@ -16,6 +16,8 @@ enum vu_request {
 	VU_SET_OWNER = 3,
 	VU_RESET_OWNER = 4,
 	VU_SET_MEM_TABLE = 5,
+	VU_SET_LOG_BASE = 6,
+	VU_SET_LOG_FD = 7,
 	VU_SET_VRING_NUM = 8,
 	VU_SET_VRING_ADDR = 9,
 	VU_SET_VRING_BASE = 10,
@@ -37,15 +39,18 @@ enum vu_request {
 /* Device features that this stack knows; bits below 24 belong to the device type. */
 enum {
 	VU_F_NOTIFY_ON_EMPTY = 24,
+	VU_F_LOG_ALL = 26,
 	VU_F_INDIRECT_DESC = 28,
 	VU_F_EVENT_IDX = 29,
 	VU_F_PROTOCOL_FEATURES = 30,
 	VU_F_VERSION_1 = 32,
+	VU_F_IN_ORDER = 35,
 };
 
 /* Protocol features. */
 enum {
 	VU_PF_MQ = 0,
+	VU_PF_LOG_SHMFD = 1,
 	VU_PF_REPLY_ACK = 3,
 	VU_PF_CONFIG = 9,
 	VU_PF_CONFIGURE_MEM_SLOTS = 15,
@@ -62,11 +67,14 @@ enum {
 	/* VU_SET_VRING_KICK, _CALL, _ERR */
 	VU_VRING_INDEX_MASK = 0xff,
 	VU_VRING_NO_FD = 0x100,
+	/* struct vu_vring_addr.flags: what is written to the used ring goes to the dirty log */
+	VU_VRING_LOG = 1,
 
 	VU_HDR_LEN = 12,
 	VU_TABLE_REGIONS_MAX = 8, /* regions in one VU_SET_MEM_TABLE, and so the most descriptors in a message */
 	VU_FDS_MAX = 8,
 	VU_CONFIG_MAX = 256,
+	VU_LOG_PAGE = 4096,
 };
 
 struct vu_vring_state {
@@ -101,6 +109,12 @@ struct vu_mem_one {
 	struct vu_region_desc region;
 };
 
+/* The dirty log: a bit for each page of guest memory, of VU_LOG_PAGE bytes. */
+struct vu_log_desc {
+	u64 size;
+	u64 mmap_offset;
+};
+
 struct vu_config {
 	u32 offset;
 	u32 size;
@@ -127,6 +141,7 @@ struct vu_msg {
 		struct vu_vring_addr addr;
 		struct vu_mem_table table;
 		struct vu_mem_one one;
+		struct vu_log_desc log;
 		struct vu_config config;
 		u8 bytes[1];
 	} body;

@@ -26,9 +26,24 @@ void vu_ring_init(struct vu_ring *r)
 	r->err_fd = -1;
 }
 
+/* @len bytes of the used part were written. */
+static void log_used(struct vu_ring *r, u32 offset, u32 len)
+{
+	if (r->logged)
+		vu_mem_dirty(r->mem, r->log_gpa + offset, len);
+}
+
+/* Write a field of the used part. */
+static void store_used(struct vu_ring *r, u32 offset, u16 v)
+{
+	store16(r->used + offset, v);
+	log_used(r, offset, sizeof(v));
+}
+
 bool vu_ring_map(struct vu_ring *r, struct vu_mem *m)
 {
 	r->desc = NULL;
+	r->mem = m;
 	if (!r->size || !r->addressed || r->desc_uva % 16 || r->avail_uva % 2 || r->used_uva % 4)
 		return false;
 	r->avail = vu_mem_at_uva(m, r->avail_uva, vsp_avail_bytes(r->size));
@@ -185,10 +200,11 @@ void vu_ring_unpop(struct vu_ring *r, u16 n)
 
 void vu_ring_use(struct vu_ring *r, u16 head, u32 len)
 {
-	u8 *slot = r->used + vsp_used_slot_offset(vsp_ring_slot(r->used_idx, r->size));
+	u32 offset = vsp_used_slot_offset(vsp_ring_slot(r->used_idx, r->size));
 	__le32 elem[2] = { cpu_to_le32(head), cpu_to_le32(len) };
 
-	memcpy(slot, elem, sizeof(elem));
+	memcpy(r->used + offset, elem, sizeof(elem));
+	log_used(r, offset, sizeof(elem));
 	r->used_idx++;
 }
 
@@ -223,7 +239,7 @@ void vu_ring_publish(struct vu_ring *r)
 	r->published = r->used_idx;
 	/* Pairs with the driver's barrier after it read the index: the entries, and the bytes, come before it. */
 	atomic_thread_fence(memory_order_release);
-	store16(r->used + 2, r->published);
+	store_used(r, 2, r->published);
 	/* Pairs with the driver's barrier between setting its event index (or flag) and looking at ours once more. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!call_due(r) || r->call_fd < 0)
@@ -240,9 +256,9 @@ bool vu_ring_await_past(struct vu_ring *r, u16 left)
 	if (!vu_ring_live(r))
 		return false;
 	if (r->event_idx)
-		store16(r->used + vsp_avail_event_offset(r->size), next);
+		store_used(r, vsp_avail_event_offset(r->size), next);
 	else
-		store16(r->used, 0);
+		store_used(r, 0, 0);
 	/* Pairs with the driver's barrier between making a chain available and asking whether we want to know. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (load16(r->avail + 2) == next)
@@ -255,5 +271,5 @@ void vu_ring_hush(struct vu_ring *r)
 {
 	/* With an event index a stale index behind us is silence enough: the driver passes it once in 65,536 chains. */
 	if (vu_ring_live(r) && !r->event_idx)
-		store16(r->used, VSP_USED_NO_NOTIFY);
+		store_used(r, 0, VSP_USED_NO_NOTIFY);
 }

@@ -23,6 +23,7 @@ enum {
  * @size: entries, 0 until configured
  * @desc_uva: address of the descriptor table as the front-end said it; @avail_uva and @used_uva likewise
  * @desc: the table here, NULL while the addresses are not mapped; @avail and @used likewise
+ * @mem: where they are; @log_gpa: the guest's address of the used part, for the dirty log, if @logged
  * @last_avail: the next chain to take
  * @seen_avail: the driver's index as last read
  * @used_idx: the next used entry to write
@@ -45,6 +46,8 @@ struct vu_ring {
 	struct vsp_wire_desc *desc;
 	u8 *avail;
 	u8 *used;
+	struct vu_mem *mem;
+	u64 log_gpa;
 	u16 last_avail;
 	u16 seen_avail;
 	u16 used_idx;
@@ -61,6 +64,7 @@ struct vu_ring {
 	bool event_idx;
 	bool indirect;
 	bool calls_forced;
+	bool logged;
 };
 
 enum vu_pop_what {

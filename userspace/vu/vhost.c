@@ -49,7 +49,7 @@ int vu_vhost_ring(struct vu_front *f, u32 i)
 	u64 at = (u64)i * VU_FRONT_RING_BYTES;
 	u32 size = f->opts.ring_size;
 	u64 uva = (u64)(uintptr_t)(f->mem + at);
-	struct vhost_vring_state num = { .index = i, .num = size }, base = { .index = i };
+	struct vhost_vring_state num = { .index = i, .num = size }, base = { .index = i, .num = f->opts.base };
 	struct vhost_vring_addr addr = { .index = i,
 					 .desc_user_addr = uva,
 					 .avail_user_addr = uva + vu_drv_avail_offset(size),
@@ -61,7 +61,7 @@ int vu_vhost_ring(struct vu_front *f, u32 i)
 	if (f->drv[i].next)
 		vu_drv_fini(&f->drv[i]);
 	memset(f->mem + at, 0, vu_drv_bytes(size));
-	err = vu_drv_init(&f->drv[i], f->mem + at, size, f->features & VU_BIT(VU_F_EVENT_IDX));
+	err = vu_drv_init(&f->drv[i], f->mem + at, size, f->opts.base, f->features & VU_BIT(VU_F_EVENT_IDX));
 	if (!err)
 		err = call(f, VHOST_SET_VRING_NUM, &num);
 	if (!err)
