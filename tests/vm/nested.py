@@ -50,7 +50,13 @@ def run(script, args, kernel, host, guests, logs, name, timeout=1500):
     with VM(kernel=kernel, load=["vhost_vsock"], modules=DIAG, share_root=True, mem=2048, cpus=2, log_dir=logs,
             name=name, **ours) as outer:
         return outer.script(f"exec chroot /host env {settings} python3 {Path(script).resolve()} --inner "
-                            f"{' '.join(map(str, args))}", timeout, sys.stdout.buffer.write)[0]
+                            f"{' '.join(map(str, args))}", timeout, say)[0]
+
+
+def say(data):
+    """At once: a run that is cut off shows how far it came."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def host_is_ours():
