@@ -54,6 +54,9 @@ static void in_daemon(const struct fix *f, const char *program, const char *cons
 		argv[n++] = *guest++;
 	while (args && *args && n < ARGS_MAX - 1)
 		argv[n++] = *args++;
+	/* One more, for every daemon of a run. */
+	if (getenv("VSOCKD_OPTIONS") && n < ARGS_MAX - 1)
+		argv[n++] = getenv("VSOCKD_OPTIONS");
 	dup2(log, STDERR_FILENO);
 	execv(argv[0], (char *const *)(uintptr_t)argv);
 	_exit(127);
@@ -480,6 +483,9 @@ u64 fix_threads(struct fix *f, const char *field)
 	snprintf(path, sizeof(path), "/proc/%d/task", f->pid);
 	d = opendir(path);
 	while (d && (e = readdir(d)) != NULL) {
+		/* "..", too, has a status. */
+		if (e->d_name[0] == '.')
+			continue;
 		snprintf(path, sizeof(path), "/proc/%d/task/%s/status", f->pid, e->d_name);
 		sum += field_of(path, field);
 	}

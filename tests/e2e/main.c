@@ -49,7 +49,8 @@ int main(int argc, char **argv)
 	static const struct test *const all[] = { handshake_tests, life_tests,	   transfer_tests, seqpacket_tests,
 						  hostile_tests,   resource_tests, fleet_tests,	   options_tests,
 						  siblings_tests,  control_tests,  defects_tests,  faults_tests,
-						  dgram_tests,	   sockets_tests,  forward_tests,  migrate_tests };
+						  dgram_tests,	   sockets_tests,  forward_tests,  migrate_tests,
+						  sandbox_tests };
 	bool good = true;
 
 	if (!getenv("VSOCKD")) {

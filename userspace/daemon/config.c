@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, FORMAT, SOCKET, PORTS, SWITCH, MAP, USERS, MODE, OWNER };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, FORMAT, SOCKET, PORTS, SWITCH, FLAG, MAP, USERS, MODE, OWNER };
 
 struct key {
 	const char *name;
@@ -68,6 +68,7 @@ static const struct key all_keys[] = {
 	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
 	{ "threads", NUMBER, ALL(threads), 1, VSD_THREADS_MAX },
 	{ "control", PATH, ALL(control), 0, 0 },
+	{ "sandbox", FLAG, ALL(sandbox), 0, 0 },
 };
 
 bool vsd_complain(struct vsd_blame *b, const char *key, const char *value, const char *format, ...)
@@ -401,6 +402,17 @@ static bool set_switch(bool *to, const struct key *k, const char *value, struct 
 	return vsd_complain(b, k->name, value, "give on or off");
 }
 
+/* A switch of four bytes. */
+static bool set_flag(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	bool on = false;
+
+	if (!set_switch(&on, k, value, b))
+		return false;
+	*to = on;
+	return true;
+}
+
 static bool set(void *structure, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	void *to = (u8 *)structure + k->at;
@@ -419,6 +431,8 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_ports(to, k, value, b);
 	case SWITCH:
 		return set_switch(to, k, value, b);
+	case FLAG:
+		return set_flag(to, k, value, b);
 	case MAP:
 		return set_map(to, k, value, b);
 	case USERS:
@@ -555,7 +569,7 @@ void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
 		return;
 	free_guest(c->guests[i]);
 	/* Who was there first stays so. */
-	memmove(&c->guests[i], &c->guests[i + 1], (c->n - i - 1) * sizeof(c->guests[0]));
+	memmove(&c->guests[i], &c->guests[i + 1], (c->n - i - 1) * sizeof(struct vsd_guest_opts *));
 	c->n--;
 }
 

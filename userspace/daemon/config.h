@@ -152,6 +152,7 @@ struct vsd_guest_opts {
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
  * @control: where the control socket is, or NULL
+ * @sandbox: the process gives up what it does not need, see sandbox.h
  * @file: where it was read, or NULL
  * @guests, @n: the guests
  * @given: keys that were set, as bits: what the command line says, a file does not overrule
@@ -162,6 +163,7 @@ struct vsd_config {
 	u32 poll_us;
 	u32 threads;
 	char *control;
+	u32 sandbox;
 	const char *file;
 	struct vsd_guest_opts **guests;
 	u32 n;

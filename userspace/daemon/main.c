@@ -6,6 +6,7 @@
  */
 #include "daemon/control.h"
 #include "daemon/opts.h"
+#include "daemon/sandbox.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -33,7 +34,7 @@ static void fit_limits(struct vsd_config *c)
 
 	for (u32 i = 0; i < c->n; i++)
 		reserve += vsd_guest_listeners(c->guests[i]);
-	if (getrlimit(RLIMIT_NOFILE, &lim))
+	if (!c->n || getrlimit(RLIMIT_NOFILE, &lim))
 		return;
 	lim.rlim_cur = lim.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &lim);
@@ -212,6 +213,8 @@ static int serve(struct vsd_config *c)
 
 	if (!err)
 		err = vu_mem_guard();
+	if (!err && c->sandbox)
+		err = vsd_sandbox();
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return EXIT_FAILURE;

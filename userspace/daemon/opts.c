@@ -56,6 +56,7 @@ static const char usage[] =
 	"  --poll-us N               look for work for N microseconds before sleeping: less latency,\n"
 	"                            more processor time; only while there is traffic (0)\n"
 	"  --control PATH            socket for vstat\n"
+	"  --sandbox on|off          give up system calls that serving guests does not need (off)\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
 	"  --log-format text|json    a line of text or a JSON object for each event (text)\n"
 	"  --config FILE             read guests, and the options above, from a YAML file\n"
@@ -84,6 +85,7 @@ static const struct option fixed_options[] = {
 	{ "threads", required_argument, NULL, OPT_ALL },
 	{ "poll-us", required_argument, NULL, OPT_ALL },
 	{ "control", required_argument, NULL, OPT_ALL },
+	{ "sandbox", required_argument, NULL, OPT_ALL },
 	{ "log-level", required_argument, NULL, OPT_ALL },
 	{ "log-format", required_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
