@@ -23,9 +23,11 @@ static void begin(const char *const *args)
 {
 	static char program[400];
 	ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 32);
+	char *slash;
 
 	CHECK(len > 0);
-	strcpy(strrchr(program, '/'), "/vsockd-on-unix");
+	slash = strrchr(program, '/');
+	snprintf(slash, sizeof(program) - (size_t)(slash - program), "/vsockd-on-unix");
 	fix_prepare(&f);
 	CHECK(!setenv("VSOCK_DIR", f.dir, 1));
 	fix_start(&f, program, args);

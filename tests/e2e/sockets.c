@@ -105,7 +105,8 @@ static void ports_with_paths(void)
 	CHECK(fix_expect(&f, VSP_OP_RW).len == 1 && f.buf[0] == 'y');
 	passes(fd, hdr.src.port, 22);
 	/* One that is not for others. */
-	fd = dial(strcat(to, "2"));
+	snprintf(to, sizeof(to), "%s/to2", f.dir);
+	fd = dial(to);
 	CHECK(fd >= 0 && read(fd, keys, 1) == 0);
 	/* From the guest: by the map, or not at all. */
 	fix_send(&f, fix_hdr(PORT, GUEST_PORT, VSP_OP_REQUEST));

@@ -79,12 +79,13 @@ static struct flow *flow_of(uint64_t id)
 		return NULL;
 	if (id >= n_flows) {
 		size_t n = (size_t)id * 2;
+		struct flow *more = reallocarray(flows, n, sizeof(*flows));
 
-		flows = realloc(flows, n * sizeof(*flows));
-		if (!flows) {
+		if (!more) {
 			perror("replay-trace");
 			exit(2);
 		}
+		flows = more;
 		memset(flows + n_flows, 0, (n - n_flows) * sizeof(*flows));
 		n_flows = n;
 	}

@@ -816,10 +816,11 @@ static void run(char *line)
 		return;
 	}
 	times = number(words, 1, 1);
-	do {
-		strcpy(first, answer);
+	for (bool same = true; same && done < times; done++) {
+		snprintf(first, sizeof(first), "%s", answer);
 		run_once(words + 2, n - 2);
-	} while (++done < times && (done == 1 || strcmp(first, answer) == 0));
+		same = !done || strcmp(first, answer) == 0;
+	}
 	snprintf(first, sizeof(first), "%s", answer);
 	snprintf(answer, sizeof(answer), "%ld %s", done, first);
 }

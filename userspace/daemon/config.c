@@ -205,6 +205,15 @@ static bool read_port(const char **at, u32 *port)
 	return n < VSP_PORT_ANY;
 }
 
+/* Is this the next byte? Then it is behind us. */
+static bool skip(const char **at, char byte)
+{
+	if (**at != byte)
+		return false;
+	++*at;
+	return true;
+}
+
 static bool set_ports(struct vsd_ports *to, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	struct vsd_ports l = { .n = 0 };
@@ -216,12 +225,12 @@ static bool set_ports(struct vsd_ports *to, const struct key *k, const char *val
 		if (l.n == VSD_LIST_MAX || !read_port(&at, &first))
 			goto bad;
 		last = first;
-		if (*at == '-' && (at++, !read_port(&at, &last) || last < first))
+		if (skip(&at, '-') && (!read_port(&at, &last) || last < first))
 			goto bad;
 		l.range[l.n].first = first;
 		l.range[l.n++].last = last;
-	} while (*at++ == '+');
-	if (at[-1])
+	} while (skip(&at, '+'));
+	if (*at)
 		goto bad;
 	*to = l;
 	return true;
@@ -269,7 +278,7 @@ static bool set_map(struct vsd_map *to, const struct key *k, const char *value, 
 		size_t len;
 		u32 port;
 
-		if (m.n == VSD_LIST_MAX || !read_port(&at, &port) || *at++ != ':' || vsd_map_find(&m, port))
+		if (m.n == VSD_LIST_MAX || !read_port(&at, &port) || !skip(&at, ':') || vsd_map_find(&m, port))
 			goto bad;
 		len = strcspn(at, "+");
 		if (!len || len >= VSD_PATH_MAX || (len == 1 && *at == '@'))
@@ -281,7 +290,7 @@ static bool set_map(struct vsd_map *to, const struct key *k, const char *value, 
 			return no_memory(k, b);
 		}
 		at += len;
-	} while (*at++);
+	} while (skip(&at, '+'));
 	free_map(to);
 	*to = m;
 	return true;
