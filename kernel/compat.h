@@ -58,6 +58,13 @@ static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struc
 #define VST_ALLOW_CID_ARGS u32 cid
 #endif
 
+/* 6.8: eventfd_signal() adds one, always. */
+#ifdef VST_HAVE_EVENTFD_COUNT
+#define vst_eventfd_signal(ctx) eventfd_signal(ctx, 1)
+#else
+#define vst_eventfd_signal(ctx) eventfd_signal(ctx)
+#endif
+
 /* 7.0: a namespace may keep to itself; devices are not in it. For functions with VST_ALLOW_ARGS. */
 #if defined(VST_HAVE_ALLOW_VSK) && defined(VST_HAVE_NET_MODE)
 #define vst_ns_global() vsock_net_mode_global(vsk)

@@ -203,18 +203,32 @@ static bool has_side(enum vst_dgram_way way)
 	return rcu_access_pointer(sides[way]);
 }
 
-/* The link that leads to @cid, with a reference, or NULL. */
+/*
+ * The link that leads to @cid, with a reference to it and to its module, which datagram sockets do not hold; or why
+ * there is none.
+ */
 static struct vst_link *link_to(enum vst_dgram_way way, u32 cid)
 {
-	struct vst_link *link = NULL;
+	struct vst_link *link = ERR_PTR(-ENODEV);
 	struct vst_side *side;
 
 	rcu_read_lock();
 	side = rcu_dereference(sides[way]);
-	if (side)
+	if (side && try_module_get(side->ops.module)) {
 		link = side->route(cid);
+		if (IS_ERR(link))
+			module_put(side->ops.module);
+	}
 	rcu_read_unlock();
 	return link;
+}
+
+static void put_link(struct vst_link *link)
+{
+	struct module *owner = link->side->ops.module;
+
+	vst_link_put(link);
+	module_put(owner);
 }
 
 static u32 own_cid(void)
@@ -243,18 +257,23 @@ static u32 vst_dgram_local_cid(void)
 /* The link for @to, or NULL where it is a socket here. */
 static int find_link(const struct sockaddr_vm *to, struct vst_link **link)
 {
+	struct vst_link *found = ERR_PTR(-ENODEV);
+
 	*link = NULL;
 	if (to->svm_cid == VMADDR_CID_LOCAL)
 		return vsock_find_cid(VMADDR_CID_LOCAL) ? 0 : -ENODEV;
 	if (to->svm_cid == own_cid())
 		return 0;
 	if (to->svm_cid > VMADDR_CID_HOST && !(to->svm_flags & VMADDR_FLAG_TO_HOST))
-		*link = link_to(VST_DGRAM_TO_GUEST, to->svm_cid);
-	if (!*link)
-		*link = link_to(VST_DGRAM_TO_HOST, to->svm_cid);
-	if (*link)
+		found = link_to(VST_DGRAM_TO_GUEST, to->svm_cid);
+	/* A guest that is there and does not run is not looked for elsewhere. */
+	if (found == ERR_PTR(-ENODEV))
+		found = link_to(VST_DGRAM_TO_HOST, to->svm_cid);
+	if (!IS_ERR(found)) {
+		*link = found;
 		return 0;
-	return to->svm_cid == VMADDR_CID_HOST && has_side(VST_DGRAM_TO_GUEST) ? 0 : -ENODEV;
+	}
+	return to->svm_cid == VMADDR_CID_HOST && has_side(VST_DGRAM_TO_GUEST) ? 0 : PTR_ERR(found);
 }
 
 static int find_path(const struct vsock_sock *vsk, const struct sockaddr_vm *to, struct dgram_path *p)
@@ -271,7 +290,7 @@ static int find_path(const struct vsock_sock *vsk, const struct sockaddr_vm *to,
 	if (bound == VMADDR_CID_ANY || bound == p->src.cid)
 		return 0;
 	if (p->link)
-		vst_link_put(p->link);
+		put_link(p->link);
 	return -EINVAL;
 }
 
@@ -290,7 +309,7 @@ static long answer_due(const struct vst_dgrams *d)
 
 	if (is_known(d))
 		return 0;
-	/* Pairs with vst_dgram_discover(): a probe that is not answered has the time that goes with it. */
+	/* Pairs with vst_dgram_forget(): a probe that is not answered has the time that goes with it. */
 	smp_rmb();
 	left = (long)(READ_ONCE(d->until) - jiffies);
 	return max(left, 0L);
@@ -304,7 +323,7 @@ static int is_available(void)
 	long left;
 	int err = 0;
 
-	if (!link)
+	if (IS_ERR(link))
 		return 0;
 	d = &link->dgrams;
 	left = answer_due(d);
@@ -314,7 +333,7 @@ static int is_available(void)
 		err = -EINTR;
 	else if (READ_ONCE(d->peer) != VST_DGRAM_PRESENT && !has_side(VST_DGRAM_TO_GUEST))
 		err = -ENODEV;
-	vst_link_put(link);
+	put_link(link);
 	return err;
 }
 
@@ -633,7 +652,7 @@ static int get_ready(struct vsock_sock *vsk, const struct sockaddr_vm *to, const
 			return n;
 		n = wait_for_answer(sk, &p->link->dgrams, msg);
 		if (n)
-			vst_link_put(p->link);
+			put_link(p->link);
 	} while (n > 0);
 	return n;
 }
@@ -652,7 +671,7 @@ static int vst_dgram_enqueue(struct vsock_sock *vsk, struct sockaddr_vm *remote,
 	if (!p.link)
 		return send_here(&p, msg, len);
 	n = send_over(dgram_of(vsk), &p, msg, len);
-	vst_link_put(p.link);
+	put_link(p.link);
 	return n;
 }
 
@@ -690,7 +709,8 @@ static void dropped(struct vst_link *link, const struct vsp_hdr *hdr, u32 len, e
 
 	vst_count(link, why, 1);
 	trace_vst_dgram_drop(link, hdr, len, why);
-	if (why != VST_STAT_DGRAM_RX_UNBOUND)
+	/* A peer that did not say that it has datagrams must not be sent a packet of their type. */
+	if (why != VST_STAT_DGRAM_RX_UNBOUND || READ_ONCE(d->peer) != VST_DGRAM_PRESENT)
 		return;
 	if (time_after_eq(jiffies, d->refusal_second + HZ)) {
 		d->refusal_second = jiffies;
@@ -722,7 +742,7 @@ static struct sk_buff *skb_of(struct vst_link *link, struct vst_payload *payload
 	gfp_t gfp = GFP_NOIO | __GFP_NOWARN;
 	struct sk_buff *skb;
 
-	if (len > VST_COPY_MAX && len >= room / 2) {
+	if (payload->page && len > VST_COPY_MAX && len >= room / 2) {
 		skb = alloc_skb(0, gfp);
 		if (!skb)
 			return NULL;
@@ -733,7 +753,7 @@ static struct sk_buff *skb_of(struct vst_link *link, struct vst_payload *payload
 	}
 	skb = skb_for(len, gfp);
 	if (skb && len)
-		skb_store_bits(skb, 0, page_address(payload->page), len);
+		skb_store_bits(skb, 0, payload->data, len);
 	vst_count(link, VST_STAT_RX_COPIED, 1);
 	return skb;
 }
@@ -768,7 +788,7 @@ static void rx_data(struct vst_link *link, const struct vsp_hdr *hdr, struct vst
 		break;
 	}
 	if (d->skb)
-		skb_store_bits(d->skb, v.offset, page_address(payload->page), hdr->len);
+		skb_store_bits(d->skb, v.offset, payload->data, hdr->len);
 	if (v.what != VSP_DGRAM_LAST)
 		return;
 	skb = d->skb;
@@ -797,19 +817,28 @@ void vst_dgram_link_stop(struct vst_link *link)
 	link->dgrams.skb = NULL;
 }
 
-void vst_dgram_discover(struct vst_link *link, bool offered)
+void vst_dgram_forget(struct vst_link *link, bool offered)
 {
 	struct vst_dgrams *d = &link->dgrams;
 
 	if (!registered)
 		return;
 	d->offered = offered;
-	d->fragments = false;
+	WRITE_ONCE(d->fragments, false);
 	WRITE_ONCE(d->max, VSP_DGRAM_MAX);
-	WRITE_ONCE(d->until, jiffies + msecs_to_jiffies(VST_DGRAM_PROBE_MS));
-	/* Pairs with answer_due(). */
+	/* Pairs with answer_due(): vst_dgram_discover() has said until when. */
 	smp_wmb();
 	WRITE_ONCE(d->peer, offered ? VST_DGRAM_PRESENT : VST_DGRAM_UNKNOWN);
+}
+
+void vst_dgram_discover(struct vst_link *link, bool offered)
+{
+	struct vst_dgrams *d = &link->dgrams;
+
+	if (!registered)
+		return;
+	WRITE_ONCE(d->until, jiffies + msecs_to_jiffies(VST_DGRAM_PROBE_MS));
+	vst_dgram_forget(link, offered);
 	spin_lock(&link->tx_lock);
 	d->probe_due = link->up;
 	spin_unlock(&link->tx_lock);

@@ -84,6 +84,9 @@ u32 vst_dgram_types(void);
 void vst_dgram_link_init(struct vst_link *link);
 void vst_dgram_link_stop(struct vst_link *link);
 
+/* What was found out about the peer is forgotten: it begins anew. @offered: the feature bit was negotiated. */
+void vst_dgram_forget(struct vst_link *link, bool offered);
+
 /**
  * vst_dgram_discover - ask the peer of a link whether it has datagrams, forgetting what was known
  * @link: up

@@ -7,6 +7,7 @@
 #include <linux/module.h>
 
 #include "vst.h"
+#include "proto/ring.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -34,6 +35,14 @@ MODULE_PARM_DESC(live_segs, "received pieces waiting for a reader now (read only
 module_param_cb(live_links, &live_ops, &vst_live_links, 0444);
 MODULE_PARM_DESC(live_links, "devices and guests that exist now (read only)");
 
+int vst_max_orphans = VST_ORPHANS_DEFAULT;
+module_param_named(max_orphans, vst_max_orphans, int, 0644);
+MODULE_PARM_DESC(max_orphans, "closed connections of a device or guest that may wait for its consent (default 1024)");
+
+unsigned int vst_max_resets = VST_RESETS_DEFAULT;
+module_param_named(max_resets, vst_max_resets, uint, 0644);
+MODULE_PARM_DESC(max_resets, "ended connections of a device or guest whose reset may wait to be taken (default 8192)");
+
 EXPORT_SYMBOL_GPL(vst_sock_ops);
 EXPORT_SYMBOL_GPL(vst_sock_init);
 EXPORT_SYMBOL_GPL(vst_side_init);
@@ -45,6 +54,7 @@ EXPORT_SYMBOL_GPL(vst_link_up);
 EXPORT_SYMBOL_GPL(vst_link_down);
 EXPORT_SYMBOL_GPL(vst_link_reset);
 EXPORT_SYMBOL_GPL(vst_link_set_cid);
+EXPORT_SYMBOL_GPL(vst_link_reject);
 EXPORT_SYMBOL_GPL(vst_link_next);
 EXPORT_SYMBOL_GPL(vst_link_waiting);
 EXPORT_SYMBOL_GPL(vst_pkt_done);
@@ -55,10 +65,14 @@ EXPORT_SYMBOL_GPL(vst_stat_name);
 EXPORT_SYMBOL_GPL(vst_dgram_add_side);
 EXPORT_SYMBOL_GPL(vst_dgram_remove_side);
 EXPORT_SYMBOL_GPL(vst_dgram_types);
+EXPORT_SYMBOL_GPL(vst_dgram_forget);
 EXPORT_SYMBOL_GPL(vst_dgram_discover);
 EXPORT_SYMBOL_GPL(vst_dgram_link_stop);
 EXPORT_SYMBOL_GPL(vsp_reject_name);
 EXPORT_SYMBOL_GPL(vsp_types_for);
+EXPORT_SYMBOL_GPL(vsp_chain_begin);
+EXPORT_SYMBOL_GPL(vsp_chain_step);
+EXPORT_SYMBOL_GPL(vsp_dgram_piece_at);
 
 static int __init vst_common_init(void)
 {

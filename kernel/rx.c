@@ -180,10 +180,13 @@ static u32 fill_tail(struct vst_flow *flow, const u8 *data, u32 len)
 /* Is the receive buffer itself to be handed to the reader? Only where that wastes less than half of it. */
 static bool may_hand(const struct vst_payload *payload)
 {
-	return payload->len > VST_COPY_MAX && payload->len >= (PAGE_SIZE << payload->order) / 2;
+	return payload->page && payload->len > VST_COPY_MAX && payload->len >= (PAGE_SIZE << payload->order) / 2;
 }
 
-/* A segment with @len bytes of the payload, those at @from, or with the receive buffer. */
+/*
+ * A segment with up to @len bytes of the payload, those at @from, or with the receive buffer. Memory may be there in
+ * small pieces only.
+ */
 static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payload, u32 from, u32 len)
 {
 	struct vst_seg *seg;
@@ -195,12 +198,39 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 		return seg;
 	}
 	seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	if (!seg && len > VST_SEG_MIN) {
+		len = VST_SEG_MIN;
+		seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	}
 	if (seg) {
-		memcpy(seg->data, page_address(payload->page) + from, len);
+		memcpy(seg->data, payload->data + from, len);
 		seg->len = len;
 		vst_count(link, VST_STAT_RX_COPIED, 1);
 	}
 	return seg;
+}
+
+/* Segments with the rest of the payload. False without memory; *@segs holds some then. */
+static bool segs_for(struct vst_link *link, struct vst_payload *payload, u32 from, struct list_head *segs)
+{
+	struct vst_seg *seg;
+
+	while (from < payload->len) {
+		seg = seg_for(link, payload, from, payload->len - from);
+		if (!seg)
+			return false;
+		list_add_tail(&seg->node, segs);
+		from += seg->len;
+	}
+	return true;
+}
+
+static void free_segs(struct list_head *segs)
+{
+	struct vst_seg *seg, *next;
+
+	list_for_each_entry_safe(seg, next, segs, node)
+		vst_seg_free(seg);
 }
 
 /* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
@@ -244,33 +274,31 @@ static bool feeds_sockmap(const struct sock *sk)
  */
 static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_payload *payload, struct rx_result *res)
 {
-	u32 done = may_hand(payload) ? 0 : fill_tail(flow, page_address(payload->page), payload->len);
-	struct vst_seg *seg = NULL;
+	u32 done = may_hand(payload) ? 0 : fill_tail(flow, payload->data, payload->len);
+	bool got = true;
+	LIST_HEAD(segs);
 
 	if (done < payload->len) {
 		spin_unlock(&flow->lock);
-		seg = seg_for(link, payload, done, payload->len - done);
+		got = segs_for(link, payload, done, &segs);
 		spin_lock(&flow->lock);
-		if (!seg) {
-			fail_delivery(flow, VSP_REJECT_NO_MEMORY, res);
-			return;
-		}
 	}
-	if (flow->closing || !flow->sk) {
+	if (!got) {
+		fail_delivery(flow, VSP_REJECT_NO_MEMORY, res);
+	} else if (flow->closing || !flow->sk) {
 		discard(flow, payload->len - done, res);
-		if (seg) {
-			spin_unlock(&flow->lock);
-			vst_seg_free(seg);
-			spin_lock(&flow->lock);
-		}
-		return;
+	} else {
+		list_splice_tail_init(&segs, &flow->rx);
+		flow->readable += payload->len - done;
+		res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
+		res->feed = res->wake_reader && flow->key.type == VSP_TYPE_STREAM && feeds_sockmap(flow->sk);
+		flow->for_skb = res->feed;
 	}
-	if (seg)
-		list_add_tail(&seg->node, &flow->rx);
-	flow->readable += payload->len - done;
-	res->wake_reader = flow->readable >= (u32)READ_ONCE(flow->sk->sk_rcvlowat);
-	res->feed = res->wake_reader && flow->key.type == VSP_TYPE_STREAM && feeds_sockmap(flow->sk);
-	flow->for_skb = res->feed;
+	if (!list_empty(&segs)) {
+		spin_unlock(&flow->lock);
+		free_segs(&segs);
+		spin_lock(&flow->lock);
+	}
 }
 
 /* The sockmap had its turn. What it has left, for want of memory, is for the reader. */
@@ -418,7 +446,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 	vst_count(link, VST_STAT_RX_PACKETS, 1);
 	vst_count(link, VST_STAT_RX_BYTES, have > VSP_HDR_LEN ? have - VSP_HDR_LEN : 0);
 	if (have >= VSP_HDR_LEN)
-		vst_tap(wire, page_address(payload->page), min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)));
+		vst_tap(wire, payload->data, payload->data ? min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)) : 0);
 	if (vst_dgram_rx(link, &d, payload))
 		return;
 	if (d.why == VSP_OK || vsp_ends_flow(d.why))

@@ -97,6 +97,29 @@ static void take_hints(struct vst_flow *flow, struct sock *sk)
 }
 
 /*
+ * close() leaves a socket behind until the peer agrees. One that never does must not make us keep more of them than
+ * vst_max_orphans; beyond it, connections are reset.
+ */
+static bool take_orphan(struct vst_flow *flow)
+{
+	struct vst_link *link = flow->link;
+
+	flow->orphan = atomic_inc_return(&link->n_orphans) <= READ_ONCE(vst_max_orphans);
+	if (flow->orphan)
+		return true;
+	atomic_dec(&link->n_orphans);
+	vst_count(link, VST_STAT_ORPHANS_RESET, 1);
+	return false;
+}
+
+static void put_orphan(struct vst_flow *flow)
+{
+	if (flow->orphan)
+		atomic_dec(&flow->link->n_orphans);
+	flow->orphan = false;
+}
+
+/*
  * The connection is over. What was received stays readable: af_vsock reads only from TCP_ESTABLISHED, so the socket
  * keeps that state while there is anything to read, or an error to report.
  */
@@ -132,6 +155,7 @@ static void forget(struct vst_flow *flow, struct sock *sk)
 	flow->over = true;
 	spin_unlock(&flow->lock);
 	vst_flow_forget(flow);
+	put_orphan(flow);
 	if (flow->released)
 		vsock_remove_sock(vsock_sk(sk));
 	else
@@ -308,6 +332,7 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 	WRITE_ONCE(vsock_sk(sk)->trans, NULL);
 	purge_bell(flow, sk);
 	sk->sk_backlog_rcv = flow->core_backlog_rcv;
+	put_orphan(flow);
 	WARN_ON_ONCE(flow->close_armed);
 	vst_flow_purge_rx(flow);
 	vst_flow_put(flow);
@@ -367,6 +392,7 @@ static void vst_sock_release(struct vsock_sock *vsk)
 	spin_unlock(&flow->lock);
 	flow->released = true;
 	flow->shut = VSP_SHUTDOWN_BOTH;
+	last = last || (flow->state == VSP_ESTABLISHED && !take_orphan(flow));
 	vst_step(flow, last ? VSP_EV_CLOSE_LAST : VSP_EV_CLOSE);
 	vst_flow_purge_rx(flow);
 	if (flow->state == VSP_CLOSING)
@@ -403,8 +429,8 @@ static int connect_flow(struct vsock_sock *vsk)
 	if (!flow)
 		return -ENOMEM;
 	link = flow->side->route(vsk->remote_addr.svm_cid);
-	if (!link)
-		return -ENODEV;
+	if (IS_ERR(link))
+		return PTR_ERR(link);
 	key.local.cid = READ_ONCE(link->local_cid);
 	key.local.port = vsk->local_addr.svm_port;
 	key.remote.cid = vsk->remote_addr.svm_cid;
@@ -728,9 +754,9 @@ static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 
 	for (;;) {
 		pkt = vst_pkt_new(flow, *len, max(*len, room), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		if (pkt || *len <= VST_SMALL_PKT)
+		if (pkt || *len <= VST_PKT_MIN)
 			return pkt;
-		*len = max_t(u32, *len / 2, VST_SMALL_PKT);
+		*len = max_t(u32, *len / 2, VST_PKT_MIN);
 	}
 }
 

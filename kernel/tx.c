@@ -189,6 +189,8 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 	u32 flags, len = 0;
 	enum vsp_op op = next_ctl(flow, &flags);
 
+	if (op == VSP_OP_RST)
+		link->n_resets--;
 	if (op != VSP_OP_INVALID) {
 		out->wire = vsp_encode(flow_hdr(flow, op, 0, flags));
 		vst_tap(&out->wire, NULL, 0);
@@ -388,6 +390,8 @@ bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
  * @rst: send one
  *
  * What waits is dropped. The first call decides: the flow's address may belong to another connection by the next one.
+ * The flow lives on until the reset has left. A peer that takes nothing must not make us keep more than vst_max_resets:
+ * it hears of others when it sends to them.
  */
 void vst_tx_end(struct vst_flow *flow, bool rst)
 {
@@ -404,8 +408,13 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 	drop_pkts(flow, &flow->tx);
 	list_splice_init(&flow->tx, &dropped);
 	rst = rst && link->up;
+	if (rst && link->n_resets >= READ_ONCE(vst_max_resets)) {
+		vst_count(link, VST_STAT_RESETS_UNSENT, 1);
+		rst = false;
+	}
 	flow->ctl = rst ? VST_CTL_RST : 0;
 	if (rst) {
+		link->n_resets++;
 		wake_flow(flow);
 	} else if (vsp_flow_queued(&flow->sched)) {
 		vsp_sched_remove(&link->sched, &flow->sched);
@@ -436,6 +445,7 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 
 	lockdep_assert_held(&link->tx_lock);
 	link->budget.used = 0;
+	link->n_resets = 0;
 	link->midway = NULL;
 	link->dgrams.probe_due = false;
 	while ((next = vsp_sched_next(&link->sched))) {

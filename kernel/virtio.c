@@ -354,7 +354,7 @@ static bool refill_rx(struct vst_dev *dev)
 
 static void receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
 {
-	struct vst_payload payload = { .page = buf->page, .order = buf->order };
+	struct vst_payload payload = { .data = page_address(buf->page), .page = buf->page, .order = buf->order };
 	struct vsp_wire wire = buf->wire;
 	u32 room = VSP_HDR_LEN + (PAGE_SIZE << buf->order);
 
@@ -759,7 +759,7 @@ static int vst_restore(struct virtio_device *vdev)
 
 static struct vst_link *route(u32 remote_cid)
 {
-	struct vst_link *link = NULL;
+	struct vst_link *link = ERR_PTR(-ENODEV);
 	struct vst_dev *dev;
 
 	rcu_read_lock();

@@ -15,6 +15,7 @@
 #define VST_H
 
 #include <linux/bvec.h>
+#include <linux/err.h>
 #include <linux/list.h>
 #include <linux/refcount.h>
 #include <linux/rhashtable.h>
@@ -38,8 +39,12 @@ enum {
 	VST_INBOX_MIN = 64,	     /* requests that may wait for a listener's lock, or its backlog if that is more */
 	VST_REQUESTS_MAX = 8192,     /* the same for all listeners of a link */
 	VST_REFUSE_RETRY_MS = 10,    /* until a refusal that found the reply budget spent is tried again */
+	VST_ORPHANS_DEFAULT = 1024,  /* closed connections of a link that the peer has yet to agree to */
+	VST_RESETS_DEFAULT = 8192,   /* ended connections of a link whose reset waits for room in the ring */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
+	VST_SEG_MIN = 1984,	     /* payload of a segment where memory has only pieces of 2 KiB */
+	VST_PKT_MIN = 1920,	     /* payload of a packet where memory has only pieces of 2 KiB */
 	VST_SMALL_PKT = 4096,	     /* payload up to this many bytes lies behind its header, in one allocation */
 	VST_METER_RETRY_MS = 10,     /* until a peer that holds too many packets is asked again what it has read */
 	VST_METER_DOUBLINGS = 6,     /* that time doubles with each question in vain, so often */
@@ -204,6 +209,7 @@ struct vst_traffic {
  * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
  * @close_armed: it is
  * @released: close() was called; the socket lives on for the peer's answer
+ * @orphan: it is counted in vst_link.n_orphans for that
  * @need: bytes that the message a writer waits with needs, of a seqpacket flow; 0: nobody waits
  * @close_waits: how often the close timer was prolonged
  * @late_err: an error that the socket will have when the last message was read, or 0
@@ -260,6 +266,7 @@ struct vst_flow {
 	struct delayed_work close_timer;
 	bool close_armed;
 	bool released;
+	bool orphan;
 	u32 close_waits;
 	u32 need;
 	int late_err;
@@ -304,7 +311,7 @@ struct vst_side {
 	struct rhashtable flows;
 	struct workqueue_struct *wq; /* accepts, and close timers; unloading waits for it */
 	atomic_t n_inboxes;	     /* listeners with requests waiting, of all links */
-	/* The link that leads to @remote_cid, with a reference, or NULL: no device there. Must not sleep. */
+	/* The link that leads to @remote_cid, with a reference, or what connect() answers. Must not sleep. */
 	struct vst_link *(*route)(u32 remote_cid);
 };
 
@@ -333,6 +340,8 @@ enum vst_stat {
 	VST_STAT_REPLIES,	     /* resets sent for packets without a connection */
 	VST_STAT_CONNECTIONS,	     /* connections begun, both directions */
 	VST_STAT_RESETS,	     /* connections that ended with an error */
+	VST_STAT_ORPHANS_RESET,	     /* closed connections beyond vst_max_orphans that waited for the peer */
+	VST_STAT_RESETS_UNSENT,	     /* ends that a peer which takes no packets was not told of: vst_max_resets */
 	VST_STAT_RX_DROPPED,	     /* bytes that arrived and that nobody read */
 	VST_STAT_TX_DROPPED,	     /* bytes that were written and never sent */
 	VST_STAT_DGRAM_RX,	     /* datagrams that went to a socket; the next ones were dropped: */
@@ -342,7 +351,7 @@ enum vst_stat {
 	VST_STAT_DGRAM_RX_NO_MEMORY, /* for want of memory */
 	VST_STAT_DGRAM_REFUSED,	     /* resets sent for those that nobody is bound for */
 	VST_STAT_DGRAM_TX,	     /* datagrams that went to the ring */
-	VST_STAT_DGRAM_TX_DROPPED,   /* that waited for it when the link went down */
+	VST_STAT_DGRAM_TX_DROPPED,   /* that waited for it when the link went down, or fitted no buffer of the peer */
 	NUM_VST_STATS,
 };
 
@@ -361,6 +370,7 @@ enum vst_drop {
  * @local_cid: our CID on it; changes with a transport reset only
  * @peer_cid: the only CID at its other end, or VSP_CID_ANY where the peer forwards for others
  * @types: VSP_TYPES() that were negotiated
+ * @n_orphans: connections that were closed here and not there; atomic
  * @zerocopy: the ring has room for packets of many pieces
  * @zc_seen: there was one: the ring keeps room for the next
  * @on_report: in the list of all links, report.c's
@@ -370,6 +380,7 @@ enum vst_drop {
  * @budget: replies that wait
  * @reply_head: the oldest of them
  * @replies: a ring of them
+ * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
  * @up: the ring may be used
  *
@@ -392,6 +403,7 @@ struct vst_link {
 	u32 local_cid;
 	u32 peer_cid;
 	u32 types;
+	atomic_t n_orphans;
 	bool zerocopy;
 	bool zc_seen;
 	struct list_head on_report;
@@ -401,6 +413,7 @@ struct vst_link {
 	struct vsp_budget budget;
 	u32 reply_head;
 	struct vsp_hdr replies[VSP_REPLIES_DEFAULT];
+	u32 n_resets;
 	struct vst_flow *midway;
 	bool up;
 
@@ -422,6 +435,8 @@ extern atomic_t vst_live_flows;
 extern atomic_t vst_live_pkts;
 extern atomic_t vst_live_segs;
 extern atomic_t vst_live_links;
+extern int vst_max_orphans;
+extern unsigned int vst_max_resets;
 
 /* flow.c: birth, death and table */
 struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk);
@@ -498,12 +513,14 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
 
 /**
  * struct vst_payload - payload in a receive buffer
- * @page: the buffer's page; the callee takes it over by setting @taken
+ * @data: where it lies
+ * @page: the pages that it begins, or NULL if they are not to be had; the callee takes them over by setting @taken
  * @order: of @page
  * @len: bytes of payload
  * @taken: out: the page belongs to a flow now
  */
 struct vst_payload {
+	const u8 *data;
 	struct page *page;
 	u32 order;
 	u32 len;

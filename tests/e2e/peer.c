@@ -39,27 +39,53 @@ static bool post_one(struct peer *p)
 	return vu_drv_add(d, segs, 1) >= 0;
 }
 
-int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features)
+void peer_post_all(struct peer *p)
+{
+	while (post_one(p))
+		;
+	vu_drv_publish(&p->f.drv[0]);
+}
+
+/* What the guest is like, noted in @p as well. */
+static struct vu_front_opts describe(struct peer *p, u32 ring, u32 buffer, bool two, u64 features)
 {
 	struct vu_front_opts o = { .rings = 3, .ring_size = ring, .features = features, .whole = p->whole };
-	int err;
 
 	o.memory = (u64)o.rings * VU_FRONT_RING_BYTES + ring * (2ull * PEER_SLOT + 4096) + (1 << 20);
 	o.memory = (o.memory + 4095) & ~4095ull;
 	p->buffer = buffer;
 	p->two = two;
-	err = vu_front_open(&p->f, socket, &o);
-	if (err)
-		return err;
-	while (post_one(p))
-		;
-	vu_drv_publish(&p->f.drv[0]);
-	return 0;
+	return o;
+}
+
+int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features)
+{
+	struct vu_front_opts o = describe(p, ring, buffer, two, features);
+	int err = vu_front_open(&p->f, socket, &o);
+
+	if (!err)
+		peer_post_all(p);
+	return err;
+}
+
+int peer_open_vhost(struct peer *p, const char *path, u64 cid, u32 ring, u32 buffer, bool two, u64 features)
+{
+	struct vu_front_opts o = describe(p, ring, buffer, two, features);
+	int err = vu_vhost_open(&p->f, path, cid, &o);
+
+	if (!err)
+		peer_post_all(p);
+	return err;
 }
 
 void peer_close(struct peer *p)
 {
 	vu_front_close(&p->f);
+}
+
+void peer_close_vhost(struct peer *p)
+{
+	vu_vhost_close(&p->f);
 }
 
 static u32 build(struct vu_seg *s, u64 gpa, u32 len, enum peer_shape shape)

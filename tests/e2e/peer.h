@@ -7,7 +7,7 @@
 #ifndef E2E_PEER_H
 #define E2E_PEER_H
 
-#include "vu/front.h"
+#include "vu/vhost.h"
 
 #include "kernel/proto/wire.h"
 
@@ -36,6 +36,13 @@ struct peer {
 
 int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features);
 void peer_close(struct peer *p);
+
+/* The same with a kernel device at @path, as the guest @cid. */
+int peer_open_vhost(struct peer *p, const char *path, u64 cid, u32 ring, u32 buffer, bool two, u64 features);
+void peer_close_vhost(struct peer *p);
+
+/* Post every receive buffer: after the ring began anew. */
+void peer_post_all(struct peer *p);
 
 /* Send a packet; hdr.len need not be @len. False: no room in the ring for PEER_WAIT_MS. */
 bool peer_send(struct peer *p, struct vsp_hdr hdr, const void *payload, u32 len, enum peer_shape shape);

@@ -38,6 +38,7 @@ struct vu_front_opts {
 /**
  * struct vu_front - a session
  * @chan: to the device
+ * @device: the kernel's device instead; see vhost.h
  * @memfd, @mem, @opts: the memory
  * @drv: the rings
  * @features: in force
@@ -45,6 +46,7 @@ struct vu_front_opts {
  */
 struct vu_front {
 	struct vu_chan chan;
+	int device;
 	int memfd;
 	u8 *mem;
 	struct vu_front_opts opts;

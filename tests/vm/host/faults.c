@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Somebody is stuck in a page fault, as on a slow disk or network, or for as long as a debugger likes. */
+#include "host.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/userfaultfd.h>
+
+enum {
+	PORT = 5000,
+	PAGE = 4096,
+	CLOSE_MS = 5000, /* for a device to close; the fault would last for ever */
+};
+
+static struct guest g;
+
+/* From now on a fault at @at waits until uffd_resolve(). */
+static int uffd_over(void *at, size_t len)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (u64)(uintptr_t)at, len }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int fd = (int)syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	CHECK(fd >= 0 && !ioctl(fd, UFFDIO_API, &api) && !ioctl(fd, UFFDIO_REGISTER, &reg));
+	return fd;
+}
+
+static void uffd_resolve(int fd)
+{
+	static u8 zeros[PAGE] __attribute__((aligned(4096)));
+	struct uffd_msg msg;
+	struct uffdio_copy copy;
+
+	CHECK(read(fd, &msg, sizeof(msg)) == sizeof(msg) && msg.event == UFFD_EVENT_PAGEFAULT);
+	copy = (struct uffdio_copy){ .dst = msg.arg.pagefault.address & ~(u64)(PAGE - 1),
+				     .src = (u64)(uintptr_t)zeros,
+				     .len = PAGE };
+	CHECK(!ioctl(fd, UFFDIO_COPY, &copy));
+}
+
+struct reader {
+	int fd;
+	u8 *to;
+	ssize_t got;
+};
+
+static void *read_into_fault(void *arg)
+{
+	struct reader *r = arg;
+
+	r->got = recv(r->fd, r->to, 1000, 0);
+	return NULL;
+}
+
+/* A reader that is stuck has its socket's lock: everybody else goes on, and it gets all that came meanwhile. */
+static void stuck_reader(void)
+{
+	int l = host_listen(PORT, 8), uffd;
+	struct flow stuck, other;
+	struct reader reader;
+	pthread_t thread;
+	u8 rest[5000];
+
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	stuck = open_by_guest(&g, l, PORT, 50);
+	other = open_by_guest(&g, l, PORT, 51);
+	reader.fd = stuck.fd;
+	reader.to = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(reader.to != MAP_FAILED);
+	uffd = uffd_over(reader.to, PAGE);
+	for (u32 round = 0; round < 3; round++) {
+		struct vsp_hdr hdr = guest_hdr(&g, &stuck, VSP_OP_RW);
+
+		hdr.len = 1000;
+		for (u32 i = 0; i < hdr.len; i++)
+			g.buf[i] = byte_at(stuck.sent + i, 1);
+		guest_send(&g, hdr);
+		stuck.sent += hdr.len;
+		if (round == 0) {
+			CHECK(!pthread_create(&thread, NULL, read_into_fault, &reader));
+			CHECK(host_wait(uffd, POLLIN, WAIT_MS));
+		}
+		flow_to_host(&g, &other, 10000, 1000, PEER_TWO);
+		flow_to_guest(&g, &other, 10000, 1000);
+	}
+	uffd_resolve(uffd);
+	CHECK(!pthread_join(thread, NULL));
+	CHECK(reader.got == 1000);
+	CHECK(recv(stuck.fd, rest, sizeof(rest), 0) == 2000);
+	for (u32 i = 0; i < 1000; i++)
+		CHECK(reader.to[i] == byte_at(i, 1));
+	for (u32 i = 0; i < 2000; i++)
+		CHECK(rest[i] == byte_at(1000 + i, 1));
+	stuck.read = stuck.sent;
+	flow_finish(&g, &other);
+	flow_finish(&g, &stuck);
+	close(uffd);
+	guest_end(&g);
+}
+
+/* Guest memory that is not there yet stops its own direction only, and does not keep the device from closing. */
+static void stuck_worker(void)
+{
+	int l = host_listen(PORT, 8), uffd;
+	struct vsp_hdr hdr;
+	struct flow f;
+	u64 began;
+	u8 *buffers, byte[1000];
+
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	f = open_by_guest(&g, l, PORT, 50);
+	/* The receive buffers begin on a page of their own. */
+	buffers = g.peer.f.mem + vu_front_data(&g.peer.f);
+	CHECK(!madvise(buffers, 128 * PEER_SLOT, MADV_REMOVE));
+	uffd = uffd_over(buffers, 128 * PEER_SLOT);
+	CHECK(send(f.fd, "x", 1, 0) == 1);
+	CHECK(host_wait(uffd, POLLIN, WAIT_MS));
+	hdr = guest_hdr(&g, &f, VSP_OP_RW);
+	hdr.len = 1000;
+	guest_send(&g, hdr);
+	CHECK(host_wait(f.fd, POLLIN, WAIT_MS) && recv(f.fd, byte, sizeof(byte), 0) == 1000);
+	began = now_ms();
+	guest_end(&g);
+	CHECK(now_ms() - began < CLOSE_MS);
+	CHECK(host_error(f.fd) > 0);
+	close(f.fd);
+	close(uffd);
+}
+
+const struct test fault_tests[] = {
+	{ "a reader that is stuck in a page fault delays nobody else", stuck_reader },
+	{ "guest memory that is stuck in a page fault: the other direction goes on, and the device closes",
+	  stuck_worker },
+	{ NULL, NULL },
+};

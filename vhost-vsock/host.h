@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * host.h - the host device: what the files of vhost_vsock.ko share
+ *
+ *   vh_dev     one open /dev/vhost-vsock: a guest, and the link that leads to it
+ *   vh_ring    one of its two rings, in the memory of the process that owns the device
+ *   vh_worker  the thread that serves a ring
+ *   vh_mem     the guest's memory, as a table of regions
+ *
+ * A vhost core of our own: the kernel's has no public header. Ring arithmetic is proto/ring.h's, connections are
+ * vst_common's; here is memory, threads and the ioctls of the stock device. Directions are places: to_guest is the
+ * ring that the guest receives on.
+ */
+#ifndef VH_HOST_H
+#define VH_HOST_H
+
+#include <linux/eventfd.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+#include <linux/vhost.h>
+#include <linux/wait.h>
+
+#include "vst.h"
+#include "proto/ring.h"
+
+enum {
+	VH_REGIONS_MAX = 509,  /* regions of guest memory: what KVM allows by default */
+	VH_SEGS_MAX = 1024,    /* pieces of memory in one chain: as in-tree */
+	VH_USED_BATCH = 64,    /* used entries that the guest is shown at once */
+	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
+	VH_TURN_BYTES = 512 << 10,
+	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
+	VH_HASH_BITS = 8,
+};
+static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
+
+/* Of virtio 1.4 6; the stock device offers these as well. */
+enum {
+	VH_F_NOTIFY_ON_EMPTY = 24,
+	VH_F_ANY_LAYOUT = 27,
+	VH_F_INDIRECT = 28,
+	VH_F_EVENT_IDX = 29,
+	VH_F_VERSION_1 = 32,
+};
+
+/* The order of the rings in the protocol: virtio 1.4 5.10.2. */
+enum { VH_TO_GUEST, VH_FROM_GUEST, NUM_VH_RINGS };
+
+struct vh_dev;
+
+struct vh_region {
+	u64 gpa;
+	u64 size;
+	u64 uva;
+};
+
+/* Regions by address; none overlaps another. Immutable. */
+struct vh_mem {
+	u32 n;
+	struct vh_region regions[];
+};
+
+/* A piece of guest memory; @len 0: there is none. */
+struct vh_span {
+	void __user *ptr;
+	u64 len;
+};
+
+/* A piece of a chain. */
+struct vh_seg {
+	void __user *ptr;
+	u64 gpa;
+	u32 len;
+};
+
+/**
+ * struct vh_chain - a chain that was taken from a ring
+ * @head: give it back to vh_ring_use()
+ * @bytes: of all pieces
+ * @nsegs: pieces in vh_ring.segs
+ * @seg: the piece that the next copy begins in
+ * @off: and where in it
+ */
+struct vh_chain {
+	u16 head;
+	u32 bytes;
+	u32 nsegs;
+	u32 seg;
+	u32 off;
+};
+
+struct vh_worker {
+	struct vh_dev *dev;
+	struct task_struct *task;
+	unsigned long pending; /* bit 0: there may be something to do */
+	bool (*turn)(struct vh_dev *dev);
+};
+
+/* The eventfd by which the guest kicks. */
+struct vh_kick {
+	struct file *file;
+	wait_queue_head_t *queue;
+	wait_queue_entry_t entry;
+	poll_table table;
+	struct vh_worker *worker;
+};
+
+/**
+ * struct vh_ring - one virtqueue, its memory being the owner's
+ * @lock: guards all but @worker; held by the worker for a turn and by ioctls
+ *
+ * As configured:
+ * @size: entries, 0 until configured
+ * @desc: address of the table; @avail and @used likewise
+ * @log_addr: where the used ring lies for the log
+ * @log_used: writes to the used ring are logged
+ * @log_data: writes to buffers are logged
+ * @log_base: the log
+ * @log_ctx: is signalled when something was logged; the device's
+ * @mem: the guest's memory; the device's
+ * @call: is signalled for an interrupt
+ * @err: is signalled when the ring breaks
+ * @busyloop: of VHOST_SET_VRING_BUSYLOOP_TIMEOUT, which asks for what the workers do not do; remembered
+ * @indirect: VH_F_INDIRECT was negotiated; @event_idx and @on_empty likewise
+ *
+ * While it runs:
+ * @running: chains may be taken
+ * @broken: the guest broke a rule; nothing is taken until the ring is started again
+ * @hushed: the guest was told that it need not kick
+ * @last_avail: the next chain to take
+ * @seen_avail: the guest's index as last read
+ * @published: the used index that the guest sees
+ * @signalled: @published when the guest was last asked whether it wants an interrupt
+ * @signalled_valid: there was such a time since the start
+ * @stopped_at: @last_avail when the ring was stopped, -1 before: tells a pause from a reboot
+ * @n_used: entries of @used_batch that the guest was not shown
+ * @used_batch: chains that were used
+ * @region: index of the region that was found last
+ * @segs: the pieces of the chain that was taken last
+ *
+ * @kick: where kicks come from
+ * @worker: serves the ring
+ */
+struct vh_ring {
+	struct mutex lock;
+
+	u32 size;
+	u64 desc;
+	u64 avail;
+	u64 used;
+	u64 log_addr;
+	bool log_used;
+	bool log_data;
+	u64 log_base;
+	struct eventfd_ctx *log_ctx;
+	const struct vh_mem *mem;
+	struct eventfd_ctx *call;
+	struct eventfd_ctx *err;
+	u32 busyloop;
+	bool indirect;
+	bool event_idx;
+	bool on_empty;
+
+	bool running;
+	bool broken;
+	bool hushed;
+	u16 last_avail;
+	u16 seen_avail;
+	u16 published;
+	u16 signalled;
+	bool signalled_valid;
+	s32 stopped_at;
+	u32 n_used;
+	struct vring_used_elem used_batch[VH_USED_BATCH];
+	u32 region;
+	struct vh_seg *segs;
+
+	struct vh_kick kick;
+	struct vh_worker worker;
+};
+
+/**
+ * struct vh_dev - an open device
+ * @rcu: frees it
+ * @link: what the common part sees
+ * @hash: in the table of guests, under guests_lock
+ * @cid: the guest's; 0 until it is set
+ *
+ * @lock: guards
+ * @mm: the owner's memory, a reference; NULL without an owner
+ * @mem: the guest's memory
+ * @log_ctx: as told to the rings
+ * @features: as negotiated
+ * @running: VHOST_VSOCK_SET_RUNNING
+ *
+ * @reachable: the guest can be connected to: it runs and has broken no rule
+ *
+ * Under the ring's lock, and with @scratch and @spare the worker's alone:
+ * @current_pkt: the packet that is being copied to the guest
+ * @current_off: how much of it the guest has
+ * @scratch: payload buffers by order, handed over to readers and replaced
+ * @spare: for payload when there is no memory for another scratch buffer
+ *
+ * @rings: the rings
+ */
+struct vh_dev {
+	struct rcu_head rcu;
+	struct vst_link link;
+	struct hlist_node hash;
+	u32 cid;
+
+	struct mutex lock;
+	struct mm_struct *mm;
+	struct vh_mem *mem;
+	struct eventfd_ctx *log_ctx;
+	u64 features;
+	bool running;
+
+	bool reachable;
+
+	struct vst_pkt *current_pkt;
+	u32 current_off;
+	struct page *scratch[VH_SCRATCH_ORDERS];
+	u8 *spare;
+
+	struct vh_ring rings[NUM_VH_RINGS];
+};
+
+static inline struct vh_dev *vh_dev_of(struct vst_link *link)
+{
+	return container_of(link, struct vh_dev, link);
+}
+
+/* mem.c */
+struct vh_mem *vh_mem_read(const struct vhost_memory __user *from);
+struct vh_span vh_mem_at(const struct vh_mem *mem, u64 gpa, u64 len, u32 *region);
+bool vh_log_fits(const struct vh_mem *mem, u64 log_base);
+bool vh_log_write(u64 log_base, u64 gpa, u64 len);
+
+/* ring.c: with the ring's lock held and the owner's memory in use. What fails is why the ring has to be broken. */
+bool vh_ring_accessible(u32 size, u64 desc, u64 avail, u64 used);
+bool vh_ring_start(struct vh_ring *r);
+void vh_ring_stop(struct vh_ring *r);
+enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c, bool *empty);
+void vh_ring_unpop(struct vh_ring *r);
+enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len);
+enum vsp_reject vh_ring_publish(struct vh_ring *r);
+enum vsp_reject vh_ring_await(struct vh_ring *r, bool *more);
+enum vsp_reject vh_ring_hush(struct vh_ring *r);
+bool vh_ring_read(struct vh_ring *r, struct vh_chain *c, void *to, u32 len);
+bool vh_ring_write(struct vh_ring *r, struct vh_chain *c, const void *from, u32 len);
+
+static inline bool vh_ring_live(const struct vh_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	return r->running && !r->broken;
+}
+
+/* worker.c */
+int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev));
+void vh_worker_stop(struct vh_worker *w);
+void vh_worker_free(struct vh_worker *w);
+void vh_worker_wake(struct vh_worker *w);
+int vh_kick_begin(struct vh_kick *k, struct file *file, struct vh_worker *worker);
+struct file *vh_kick_end(struct vh_kick *k);
+
+/* to_guest.c, from_guest.c: a worker's turn. True: there is more to do. */
+bool vh_to_guest(struct vh_dev *dev);
+bool vh_from_guest(struct vh_dev *dev);
+void vh_forget_current(struct vh_dev *dev);
+void vh_free_scratch(struct vh_dev *dev);
+
+/* start.c: what makes a guest reachable, and what ends that */
+int vh_start(struct vh_dev *dev);
+void vh_stop(struct vh_dev *dev);
+void vh_break(struct vh_dev *dev, struct vh_ring *r, enum vsp_reject why);
+void vh_end(struct vh_dev *dev);
+
+/* main.c: the table of guests */
+extern struct vst_side vh_side;
+int vh_guest_enter(struct vh_dev *dev, u32 cid);
+void vh_guest_leave(struct vh_dev *dev);
+
+/* dev.c */
+extern const struct file_operations vh_dev_fops;
+
+#endif

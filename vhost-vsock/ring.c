@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ring.c - the device's end of a split virtqueue in user memory
+ *
+ * Whatever is read from the guest is copied once and judged by proto/ring.h. Chains are used in the order in which they
+ * were taken; used entries are collected and shown together, with at most one interrupt for all of them.
+ *
+ * A guest that breaks a rule, and memory that is not there, are the same to the caller: the ring is broken.
+ */
+#include <linux/uaccess.h>
+
+#include "host.h"
+
+static bool load16(u64 addr, u16 *v)
+{
+	__le16 raw;
+
+	if (get_user(raw, (__le16 __user *)(unsigned long)addr))
+		return false;
+	*v = le16_to_cpu(raw);
+	return true;
+}
+
+/* Mark bytes of the used ring as written, if that is wanted. The log must not say so before they are. */
+static bool log_used(struct vh_ring *r, u32 offset, u32 len)
+{
+	if (!r->log_used)
+		return true;
+	smp_wmb();
+	if (!vh_log_write(r->log_base, r->log_addr + offset, len))
+		return false;
+	if (r->log_ctx)
+		vst_eventfd_signal(r->log_ctx);
+	return true;
+}
+
+static bool store16(struct vh_ring *r, u32 used_offset, u16 v)
+{
+	__le16 raw = cpu_to_le16(v);
+
+	return !put_user(raw, (__le16 __user *)(unsigned long)(r->used + used_offset)) &&
+	       log_used(r, used_offset, sizeof(raw));
+}
+
+static bool range_ok(u64 addr, u32 bytes)
+{
+	return addr <= ULONG_MAX && access_ok((void __user *)(unsigned long)addr, bytes);
+}
+
+/* May the owner's memory hold a ring of @size there? */
+bool vh_ring_accessible(u32 size, u64 desc, u64 avail, u64 used)
+{
+	return range_ok(desc, vsp_desc_bytes(size)) && range_ok(avail, vsp_avail_bytes(size)) &&
+	       range_ok(used, vsp_used_bytes(size));
+}
+
+/* Take up the ring where its indices say. False: its memory is not there. */
+bool vh_ring_start(struct vh_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	if (!store16(r, 0, 0) || !load16(r->used + 2, &r->published))
+		return false;
+	r->seen_avail = r->last_avail;
+	r->signalled_valid = false;
+	r->hushed = false;
+	r->broken = false;
+	r->n_used = 0;
+	r->running = true;
+	return true;
+}
+
+void vh_ring_stop(struct vh_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	if (r->running)
+		r->stopped_at = r->last_avail;
+	r->running = false;
+}
+
+/* A walk along a chain. */
+struct walk {
+	struct vh_ring *r;
+	struct vh_chain *c;
+	struct vsp_chain chain;
+	u64 table; /* guest address of the indirect table, if @chain.indirect */
+};
+
+static bool read_guest(struct vh_ring *r, u64 gpa, void *to, u32 len)
+{
+	while (len) {
+		struct vh_span s = vh_mem_at(r->mem, gpa, len, &r->region);
+
+		if (!s.len || copy_from_user(to, s.ptr, s.len))
+			return false;
+		to += s.len;
+		gpa += s.len;
+		len -= s.len;
+	}
+	return true;
+}
+
+static bool fetch(struct walk *w, u16 i, struct vsp_desc *d)
+{
+	struct vsp_wire_desc wire;
+	u64 at = w->r->desc + i * sizeof(wire);
+
+	if (w->chain.indirect) {
+		if (!read_guest(w->r, w->table + i * sizeof(wire), &wire, sizeof(wire)))
+			return false;
+	} else if (copy_from_user(&wire, (void __user *)(unsigned long)at, sizeof(wire))) {
+		return false;
+	}
+	*d = vsp_desc_decode(&wire);
+	return true;
+}
+
+static enum vsp_reject add_pieces(struct walk *w, u64 gpa, u32 len)
+{
+	while (len) {
+		struct vh_span s = vh_mem_at(w->r->mem, gpa, len, &w->r->region);
+		struct vh_seg *seg = &w->r->segs[w->c->nsegs];
+
+		if (!s.len)
+			return VSP_REJECT_MEMORY;
+		if (w->c->nsegs == VH_SEGS_MAX)
+			return VSP_REJECT_CHAIN;
+		seg->ptr = s.ptr;
+		seg->gpa = gpa;
+		seg->len = s.len;
+		w->c->nsegs++;
+		gpa += s.len;
+		len -= s.len;
+	}
+	return VSP_OK;
+}
+
+static enum vsp_reject walk_chain(struct walk *w)
+{
+	struct vsp_chain_verdict v = vsp_chain_begin(&w->chain, w->c->head, w->r->size);
+	enum vsp_reject why;
+	struct vsp_desc d;
+
+	while (v.what == VSP_CHAIN_MORE || v.what == VSP_CHAIN_TABLE) {
+		if (!fetch(w, v.next, &d))
+			return VSP_REJECT_MEMORY;
+		v = vsp_chain_step(&w->chain, &d, w->r->indirect);
+		if (v.what == VSP_CHAIN_TABLE) {
+			w->table = d.addr;
+			continue;
+		}
+		why = v.what == VSP_CHAIN_BAD ? v.why : add_pieces(w, d.addr, d.len);
+		if (why != VSP_OK)
+			return why;
+	}
+	return v.what == VSP_CHAIN_BAD ? v.why : VSP_OK;
+}
+
+/* How many chains wait; false if the index cannot be read. */
+static bool waiting(struct vh_ring *r, s32 *n)
+{
+	if (r->seen_avail == r->last_avail) {
+		if (!load16(r->avail + 2, &r->seen_avail))
+			return false;
+		/* Pairs with the driver's barrier before it moves the index: what it points to is read after it. */
+		smp_rmb();
+	}
+	*n = vsp_ring_avail(r->seen_avail, r->last_avail, r->size);
+	return true;
+}
+
+/**
+ * vh_ring_pop - take the next chain
+ * @r: a live ring
+ * @writable: this ring carries buffers for us to write
+ * @c: the chain
+ * @empty: set if there is none
+ */
+enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c, bool *empty)
+{
+	struct walk w = { .r = r, .c = c };
+	enum vsp_reject why;
+	u32 slot;
+	s32 n;
+
+	lockdep_assert_held(&r->lock);
+	if (!waiting(r, &n))
+		return VSP_REJECT_MEMORY;
+	if (n < 0)
+		return VSP_REJECT_AVAIL;
+	*empty = !n;
+	if (!n)
+		return VSP_OK;
+	memset(c, 0, sizeof(*c));
+	slot = vsp_avail_slot_offset(vsp_ring_slot(r->last_avail, r->size));
+	if (!load16(r->avail + slot, &c->head))
+		return VSP_REJECT_MEMORY;
+	why = walk_chain(&w);
+	if (why == VSP_OK && (writable ? w.chain.readable : w.chain.writable))
+		why = VSP_REJECT_ORDER;
+	if (why != VSP_OK)
+		return why;
+	c->bytes = w.chain.readable + w.chain.writable;
+	r->last_avail++;
+	return VSP_OK;
+}
+
+/* The chain taken last is not needed now. */
+void vh_ring_unpop(struct vh_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	r->last_avail--;
+}
+
+/* Copy @n entries of the batch, beginning with @first, to where they follow each other in the ring. */
+static bool write_used(struct vh_ring *r, u32 first, u32 n)
+{
+	u32 offset = vsp_used_slot_offset(vsp_ring_slot(r->published + first, r->size));
+	u32 bytes = n * sizeof(r->used_batch[0]);
+
+	return !copy_to_user((void __user *)(unsigned long)(r->used + offset), &r->used_batch[first], bytes) &&
+	       log_used(r, offset, bytes);
+}
+
+/* Does the guest want an interrupt for what was published? Where it cannot be asked, yes. */
+static bool call_due(struct vh_ring *r)
+{
+	u16 before = r->signalled, field;
+	bool valid = r->signalled_valid;
+
+	r->signalled = r->published;
+	r->signalled_valid = true;
+	if (r->on_empty && r->seen_avail == r->last_avail)
+		return true;
+	if (!r->event_idx)
+		return !load16(r->avail, &field) || !(field & VSP_AVAIL_NO_INTERRUPT);
+	return !valid || !load16(r->avail + vsp_used_event_offset(r->size), &field) ||
+	       vsp_ring_notify_due(field, r->published, before);
+}
+
+/* Show the guest every chain that was used, and interrupt it if it wants that. */
+enum vsp_reject vh_ring_publish(struct vh_ring *r)
+{
+	u32 n = r->n_used, fits;
+
+	lockdep_assert_held(&r->lock);
+	if (!n)
+		return VSP_OK;
+	r->n_used = 0;
+	fits = min(n, r->size - vsp_ring_slot(r->published, r->size));
+	if (!write_used(r, 0, fits) || (fits < n && !write_used(r, fits, n - fits)))
+		return VSP_REJECT_MEMORY;
+	/* Pairs with the driver's barrier after it reads the index: entries and payload come before it. */
+	smp_wmb();
+	r->published += n;
+	if (!store16(r, 2, r->published))
+		return VSP_REJECT_MEMORY;
+	/* Pairs with the driver's barrier between asking for an interrupt and looking at the index once more. */
+	smp_mb();
+	if (call_due(r) && r->call)
+		vst_eventfd_signal(r->call);
+	return VSP_OK;
+}
+
+/* The chain taken last was used, with @len bytes written to it. */
+enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len)
+{
+	struct vring_used_elem *e = &r->used_batch[r->n_used++];
+
+	e->id = cpu_to_le32(c->head);
+	e->len = cpu_to_le32(len);
+	return r->n_used < min_t(u32, VH_USED_BATCH, r->size) ? VSP_OK : vh_ring_publish(r);
+}
+
+/* Ask for a kick at the next chain. *@more: one came meanwhile, take it; no kick will come. */
+enum vsp_reject vh_ring_await(struct vh_ring *r, bool *more)
+{
+	u16 idx;
+	bool ok;
+
+	lockdep_assert_held(&r->lock);
+	if (r->event_idx)
+		ok = store16(r, vsp_avail_event_offset(r->size), r->last_avail);
+	else
+		ok = store16(r, 0, 0);
+	r->hushed = false;
+	/* Pairs with the driver's barrier between making a chain available and asking whether we want to know. */
+	smp_mb();
+	if (!ok || !load16(r->avail + 2, &idx))
+		return VSP_REJECT_MEMORY;
+	*more = idx != r->last_avail;
+	return *more ? vh_ring_hush(r) : VSP_OK;
+}
+
+/* No kicks, please: we look by ourselves. With an event index, the index that the guest has passed is silence. */
+enum vsp_reject vh_ring_hush(struct vh_ring *r)
+{
+	lockdep_assert_held(&r->lock);
+	if (r->hushed)
+		return VSP_OK;
+	r->hushed = true;
+	return r->event_idx || store16(r, 0, VSP_USED_NO_NOTIFY) ? VSP_OK : VSP_REJECT_MEMORY;
+}
+
+/* How many bytes the next copy can move in one go. */
+static u32 next_piece(const struct vh_ring *r, struct vh_chain *c, u32 len)
+{
+	while (c->off == r->segs[c->seg].len) {
+		c->seg++;
+		c->off = 0;
+	}
+	return min(len, r->segs[c->seg].len - c->off);
+}
+
+/* Copy the chain's next bytes, of which there are @len. False: memory is not there. */
+bool vh_ring_read(struct vh_ring *r, struct vh_chain *c, void *to, u32 len)
+{
+	while (len) {
+		u32 n = next_piece(r, c, len);
+
+		if (copy_from_user(to, r->segs[c->seg].ptr + c->off, n))
+			return false;
+		c->off += n;
+		to += n;
+		len -= n;
+	}
+	return true;
+}
+
+/* The reverse. */
+bool vh_ring_write(struct vh_ring *r, struct vh_chain *c, const void *from, u32 len)
+{
+	while (len) {
+		u32 n = next_piece(r, c, len);
+		const struct vh_seg *seg = &r->segs[c->seg];
+
+		if (copy_to_user(seg->ptr + c->off, from, n))
+			return false;
+		if (r->log_data && !vh_log_write(r->log_base, seg->gpa + c->off, n))
+			return false;
+		c->off += n;
+		from += n;
+		len -= n;
+	}
+	return true;
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * to_guest.c - packets into the buffers that the guest has posted
+ *
+ * What is sent next is the common part's choice, one packet at a time and only when a buffer is there for it. A packet
+ * that is longer than a buffer goes on in the next one, with a header of its own. Nothing comes between the pieces of a
+ * packet, nor, by the common part, between the packets of a datagram; that is what makes fragments of them.
+ */
+#include <linux/highmem.h>
+#include <linux/mm.h>
+
+#include "host.h"
+
+/* The rest of the packet that was begun will not be sent. */
+void vh_forget_current(struct vh_dev *dev)
+{
+	LIST_HEAD(done);
+
+	lockdep_assert_held(&dev->rings[VH_TO_GUEST].lock);
+	if (!dev->current_pkt)
+		return;
+	spin_lock(&dev->link.tx_lock);
+	vst_pkt_done(dev->current_pkt, &done);
+	spin_unlock(&dev->link.tx_lock);
+	dev->current_pkt = NULL;
+	vst_pkts_free(&done);
+}
+
+/* What a turn has done so far. */
+struct turn {
+	u32 packets;
+	u32 bytes;
+	struct list_head copied; /* packets that the guest has */
+};
+
+static void account_copied(struct vh_dev *dev, struct turn *turn)
+{
+	struct vst_pkt *pkt, *next;
+	LIST_HEAD(done);
+
+	if (list_empty(&turn->copied))
+		return;
+	spin_lock(&dev->link.tx_lock);
+	list_for_each_entry_safe(pkt, next, &turn->copied, node) {
+		list_del(&pkt->node);
+		vst_pkt_done(pkt, &done);
+	}
+	spin_unlock(&dev->link.tx_lock);
+	vst_pkts_free(&done);
+}
+
+/* Copy @len bytes at @off of payload that lies in the sender's pages. */
+static bool write_frags(struct vh_ring *r, struct vh_chain *c, const struct vst_zc *zc, u32 off, u32 len)
+{
+	const struct bio_vec *frag = zc->frags;
+
+	for (; off >= frag->bv_len; frag++)
+		off -= frag->bv_len;
+	while (len) {
+		u32 n = min(len, frag->bv_len - off);
+		const u8 *from = kmap_local_page(frag->bv_page);
+		bool ok = vh_ring_write(r, c, from + frag->bv_offset + off, n);
+
+		kunmap_local(from);
+		if (!ok)
+			return false;
+		len -= n;
+		off = 0;
+		frag++;
+	}
+	return true;
+}
+
+/* Copy @len bytes at @off of the packet's payload. */
+static bool write_payload(struct vh_ring *r, struct vh_chain *c, const struct vst_pkt *pkt, u32 off, u32 len)
+{
+	const u8 *data = pkt->page ? page_address(pkt->page) : pkt->data;
+
+	return pkt->zc ? write_frags(r, c, pkt->zc, off, len) : vh_ring_write(r, c, data + off, len);
+}
+
+/* The header of the packet's @n bytes at @off. */
+static struct vsp_wire piece_hdr(const struct vst_pkt *pkt, u32 off, u32 n)
+{
+	u32 total = le32_to_cpu(pkt->wire.buf_alloc) ?: pkt->len;
+	struct vsp_wire wire = pkt->wire;
+	struct vsp_dgram_piece piece;
+
+	wire.len = cpu_to_le32(n);
+	if (le16_to_cpu(wire.type) == VSP_TYPE_DGRAM) {
+		piece = vsp_dgram_piece_at(total, le32_to_cpu(wire.fwd_cnt) + off, n);
+		wire.buf_alloc = cpu_to_le32(piece.buf_alloc);
+		wire.fwd_cnt = cpu_to_le32(piece.fwd_cnt);
+	} else if (off + n < pkt->len) {
+		/* A message ends with its last piece. */
+		wire.flags &= ~cpu_to_le32(VSP_SEQ_EOM | VSP_SEQ_EOR);
+	}
+	return wire;
+}
+
+/* Copy a piece of the current packet. Returns the bytes that the guest's buffer holds then, or 0. */
+static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn)
+{
+	struct vst_pkt *pkt = dev->current_pkt;
+	u32 left = pkt->len - dev->current_off;
+	u32 n = min(left, c->bytes - VSP_HDR_LEN);
+	struct vsp_wire wire = piece_hdr(pkt, dev->current_off, n);
+
+	if (!vh_ring_write(r, c, &wire, VSP_HDR_LEN) || !write_payload(r, c, pkt, dev->current_off, n))
+		return 0;
+	dev->current_off += n;
+	turn->bytes += n;
+	if (n == left) {
+		list_add_tail(&pkt->node, &turn->copied);
+		dev->current_pkt = NULL;
+	}
+	return VSP_HDR_LEN + n;
+}
+
+/* Must the current packet be dropped? A datagram is, if it fits no buffer and the guest puts no fragments together. */
+static bool is_too_long(const struct vh_dev *dev, const struct vh_chain *c)
+{
+	const struct vst_pkt *pkt = dev->current_pkt;
+
+	return le16_to_cpu(pkt->wire.type) == VSP_TYPE_DGRAM && !pkt->wire.buf_alloc && !dev->current_off &&
+	       pkt->len > c->bytes - VSP_HDR_LEN && !READ_ONCE(dev->link.dgrams.fragments);
+}
+
+/* Fill a buffer. *@idle: there was nothing to fill it with. */
+static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn, bool *idle)
+{
+	struct vst_out out = { 0 };
+	bool have = dev->current_pkt;
+	u32 len = VSP_HDR_LEN;
+
+	/* Also where only a header waits: a buffer that can never hold payload is of no use. */
+	if (c->bytes <= VSP_HDR_LEN)
+		return VSP_REJECT_SHORT;
+	if (!have) {
+		spin_lock(&dev->link.tx_lock);
+		have = dev->link.up && vst_link_next(&dev->link, &out);
+		spin_unlock(&dev->link.tx_lock);
+		dev->current_pkt = out.pkt;
+		dev->current_off = 0;
+	}
+	*idle = !have;
+	if (!have) {
+		vh_ring_unpop(r);
+		return VSP_OK;
+	}
+	if (dev->current_pkt && is_too_long(dev, c)) {
+		vst_count(&dev->link, VST_STAT_DGRAM_TX_DROPPED, 1);
+		vh_forget_current(dev);
+		vh_ring_unpop(r);
+		return VSP_OK;
+	}
+	if (dev->current_pkt)
+		len = copy_piece(dev, r, c, turn);
+	else if (!vh_ring_write(r, c, &out.wire, VSP_HDR_LEN))
+		len = 0;
+	return len ? vh_ring_use(r, c, len) : VSP_REJECT_MEMORY;
+}
+
+static bool work_waits(struct vh_dev *dev)
+{
+	bool waits = dev->current_pkt;
+
+	if (waits)
+		return true;
+	spin_lock(&dev->link.tx_lock);
+	waits = dev->link.up && vst_link_waiting(&dev->link);
+	spin_unlock(&dev->link.tx_lock);
+	return waits;
+}
+
+/* Fill buffers until nothing waits, there are none, or the turn is over (*@more). */
+static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *more)
+{
+	enum vsp_reject why = vh_ring_hush(r);
+	bool empty, idle = false, came;
+	struct vh_chain c;
+
+	while (why == VSP_OK && !idle) {
+		*more = turn->packets == VH_TURN_PACKETS || turn->bytes >= VH_TURN_BYTES;
+		if (*more)
+			break;
+		why = vh_ring_pop(r, true, &c, &empty);
+		if (why != VSP_OK)
+			break;
+		if (!empty) {
+			turn->packets++;
+			why = fill(dev, r, &c, turn, &idle);
+			continue;
+		}
+		/* The guest is to kick when it has posted more, if that is what is missing. */
+		if (!work_waits(dev))
+			break;
+		why = vh_ring_publish(r);
+		if (why == VSP_OK)
+			why = vh_ring_await(r, &came);
+		if (why == VSP_OK && !came)
+			break;
+	}
+	return why == VSP_OK ? vh_ring_publish(r) : why;
+}
+
+bool vh_to_guest(struct vh_dev *dev)
+{
+	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
+	enum vsp_reject why = VSP_OK;
+	struct turn turn = { 0 };
+	bool more = false;
+
+	INIT_LIST_HEAD(&turn.copied);
+	mutex_lock(&r->lock);
+	if (vh_ring_live(r))
+		why = fill_buffers(dev, r, &turn, &more);
+	account_copied(dev, &turn);
+	if (why != VSP_OK) {
+		vh_break(dev, r, why);
+		/* Its sender may wait for its pages. */
+		vh_forget_current(dev);
+	}
+	mutex_unlock(&r->lock);
+	return more && why == VSP_OK;
+}

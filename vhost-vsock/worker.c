@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * worker.c - the thread that serves a ring, and the eventfd that wakes it
+ *
+ * A kernel thread with the owner's memory and in the owner's control groups. When the device closes it is interrupted
+ * even in a page fault of that memory: the one who could serve the fault may be the process that is closing.
+ */
+#include <linux/cgroup.h>
+#include <linux/file.h>
+#include <linux/kthread.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+
+#include "host.h"
+
+static int run(void *data)
+{
+	struct vh_worker *w = data;
+
+	allow_kernel_signal(SIGKILL);
+	kthread_use_mm(w->dev->mm);
+	for (;;) {
+		/* Pairs with vh_worker_wake(): the bit is looked at after the state is set. */
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (kthread_should_stop())
+			break;
+		if (!test_and_clear_bit(0, &w->pending)) {
+			schedule();
+			continue;
+		}
+		__set_current_state(TASK_RUNNING);
+		if (w->turn(w->dev))
+			set_bit(0, &w->pending);
+		cond_resched();
+	}
+	__set_current_state(TASK_RUNNING);
+	kthread_unuse_mm(w->dev->mm);
+	return 0;
+}
+
+/**
+ * vh_worker_start - a thread for @dev, whose mm the caller owns
+ * @w: zeroed memory
+ * @dev: the device
+ * @turn: what it does when it is woken
+ *
+ * Return: 0 or an error. Waking it before is harmless.
+ */
+int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev))
+{
+	struct task_struct *task;
+	int err;
+
+	w->dev = dev;
+	w->turn = turn;
+	task = kthread_create(run, w, "vhost-%d", current->pid);
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	err = cgroup_attach_task_all(current, task);
+	if (err) {
+		kthread_stop(task);
+		return err;
+	}
+	get_task_struct(task);
+	smp_store_release(&w->task, task);
+	/* It looks for work at once: whoever came before it has set the bit. */
+	wake_up_process(task);
+	return 0;
+}
+
+/* The thread ends. Waking it stays harmless until vh_worker_free(). */
+void vh_worker_stop(struct vh_worker *w)
+{
+	if (!w->task)
+		return;
+	send_sig(SIGKILL, w->task, 1);
+	kthread_stop(w->task);
+}
+
+/* Nobody wakes it any more. */
+void vh_worker_free(struct vh_worker *w)
+{
+	if (w->task)
+		put_task_struct(w->task);
+	w->task = NULL;
+}
+
+/* There may be something to do. From any context. */
+void vh_worker_wake(struct vh_worker *w)
+{
+	struct task_struct *task;
+
+	if (test_and_set_bit(0, &w->pending))
+		return;
+	/* Pairs with vh_worker_start(). */
+	task = smp_load_acquire(&w->task);
+	if (task)
+		wake_up_process(task);
+}
+
+/* ---- kicks ---- */
+
+static int kicked(wait_queue_entry_t *entry, unsigned int mode, int sync, void *key)
+{
+	struct vh_kick *k = container_of(entry, struct vh_kick, entry);
+
+	if (key_to_poll(key) & EPOLLIN)
+		vh_worker_wake(k->worker);
+	return 0;
+}
+
+static void enqueue(struct file *file, wait_queue_head_t *queue, poll_table *table)
+{
+	struct vh_kick *k = container_of(table, struct vh_kick, table);
+
+	k->queue = queue;
+	add_wait_queue(queue, &k->entry);
+}
+
+/* Kicks come from @file, whose reference is taken over, from now on. @k is zeroed or was ended. */
+int vh_kick_begin(struct vh_kick *k, struct file *file, struct vh_worker *worker)
+{
+	__poll_t mask;
+
+	k->worker = worker;
+	k->file = file;
+	k->queue = NULL;
+	init_waitqueue_func_entry(&k->entry, kicked);
+	init_poll_funcptr(&k->table, enqueue);
+	mask = vfs_poll(file, &k->table);
+	if (mask & EPOLLERR)
+		return -EINVAL;
+	if (mask & EPOLLIN)
+		vh_worker_wake(worker);
+	return 0;
+}
+
+/* No more kicks. Returns the file to be put, or NULL. */
+struct file *vh_kick_end(struct vh_kick *k)
+{
+	struct file *file = k->file;
+
+	if (k->queue)
+		remove_wait_queue(k->queue, &k->entry);
+	k->queue = NULL;
+	k->file = NULL;
+	return file;
+}
