@@ -630,7 +630,13 @@ static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
 {
-	return readable(flow_of(vsk));
+	struct vst_flow *flow = flow_of(vsk);
+	u32 n = readable(flow);
+
+	/* Who waits for an answer has said all there is to say. */
+	if (!n)
+		vst_push(flow);
+	return n;
 }
 
 static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)
@@ -748,8 +754,9 @@ static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 	u32 room = 0;
 	struct vst_pkt *pkt;
 
-	/* Where one waits already, more small writes are to be expected. */
-	if (flow->key.type == VSP_TYPE_STREAM && *len < VST_TAIL_ROOM && !list_empty_careful(&flow->tx))
+	/* Where one waits already, or is about to wait, more small writes are to be expected. */
+	if (flow->key.type == VSP_TYPE_STREAM && *len < VST_TAIL_ROOM &&
+	    (READ_ONCE(flow->in_ring) || !list_empty_careful(&flow->tx)))
 		room = VST_TAIL_ROOM;
 
 	for (;;) {
@@ -876,6 +883,21 @@ static void send_staged(struct vst_flow *flow, struct list_head *pkts, const str
 	vst_send_pkts(flow, pkts);
 }
 
+/* Does a small write join others that are kept back? Then there is no more to do. */
+static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len)
+{
+	u8 data[VST_BEHIND_MAX];
+
+	if (len > sizeof(data) || !READ_ONCE(flow->corked))
+		return false;
+	if (!copy_from_iter_full(data, len, &msg->msg_iter))
+		return false;
+	if (vst_send_behind(flow, data, len))
+		return true;
+	iov_iter_revert(&msg->msg_iter, len);
+	return false;
+}
+
 /* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
 static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, const struct zc_send *zc)
 {
@@ -888,6 +910,8 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, 
 	spin_unlock(&flow->lock);
 	if (!granted)
 		return 0;
+	if (!zc->uarg && went_behind(flow, msg, granted))
+		return granted;
 	pkt = pkt_from(flow, msg, granted, zc);
 	if (IS_ERR(pkt)) {
 		untake(flow, granted);
@@ -1034,6 +1058,8 @@ static int vst_sock_notify_poll_in(struct vsock_sock *vsk, size_t target, bool *
 	struct vst_flow *flow = flow_of(vsk);
 
 	*ready = sk_vsock(vsk)->sk_type == SOCK_SEQPACKET ? has_unread(flow) : readable(flow) >= target;
+	if (!*ready)
+		vst_push(flow);
 	return 0;
 }
 
@@ -1043,6 +1069,8 @@ static int vst_sock_notify_poll_out(struct vsock_sock *vsk, size_t target, bool 
 	struct vst_flow *flow = flow_of(vsk);
 
 	*ready = flow->state != VSP_ESTABLISHED || vst_sock_stream_has_space(vsk) > 0;
+	if (!*ready)
+		vst_push(flow);
 	return 0;
 }
 
@@ -1069,6 +1097,7 @@ static int vst_sock_notify_send_pre_block(struct vsock_sock *vsk, struct vsock_t
 {
 	struct vst_flow *flow = flow_of(vsk);
 
+	vst_push(flow);
 	if (flow->key.type == VSP_TYPE_SEQPACKET && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
 	return 0;

@@ -71,6 +71,48 @@ static bool has_work(struct vst_flow *flow)
 	return flow->ctl & ~behind;
 }
 
+/*
+ * Small writes of a stream wait while a small packet of theirs lies in the ring, and leave as one when the device has
+ * used it, or when their writer waits: one that is faster than the device rings its bell once for many writes. Never
+ * behind large ones: a tail has nothing to wait for. Nor with something else to say. Messages do not become fewer by
+ * waiting.
+ */
+static bool is_corked(const struct vst_flow *flow)
+{
+	return flow->key.type == VSP_TYPE_STREAM && flow->in_ring && flow->small && flow->waiting &&
+	       flow->waiting < VST_CORK_MAX && !flow->ctl;
+}
+
+static void set_corked(struct vst_flow *flow, bool corked)
+{
+	if (corked && !flow->corked)
+		flow->link->n_corked++;
+	if (!corked && flow->corked)
+		flow->link->n_corked--;
+	WRITE_ONCE(flow->corked, corked);
+}
+
+/* tx_lock is held. The scheduler holds the reference. */
+static void schedule_flow(struct vst_flow *flow)
+{
+	set_corked(flow, false);
+	if (vsp_flow_queued(&flow->sched) || !has_work(flow))
+		return;
+	vst_flow_get(flow);
+	vsp_sched_wake(&flow->link->sched, &flow->sched);
+}
+
+/* There may be something to send, now or with what follows. tx_lock is held. */
+static void wake_flow(struct vst_flow *flow)
+{
+	if (vsp_flow_queued(&flow->sched))
+		return;
+	if (is_corked(flow))
+		set_corked(flow, true);
+	else
+		schedule_flow(flow);
+}
+
 /* The peer's answer to the last question changed nothing, or it has none. */
 static void meter_timeout(struct work_struct *work)
 {
@@ -198,7 +240,9 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		out->pkt = list_first_entry(&flow->tx, struct vst_pkt, node);
 		list_del(&out->pkt->node);
 		len = out->pkt->len;
+		flow->waiting -= len + VST_PKT_COST;
 		flow->in_ring += len;
+		flow->small = len < VST_CORK_MAX;
 		flow->midway = flow->key.type != VSP_TYPE_STREAM && !(out->pkt->flags & VSP_SEQ_EOM);
 		if (flow->key.type == VSP_TYPE_DGRAM)
 			next_of_dgram(link, flow);
@@ -247,11 +291,11 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out)
 	return true;
 }
 
-/* Does anything wait for room in the ring? tx_lock is held. */
+/* Does anything wait until the device has used what lies in the ring? tx_lock is held. */
 bool vst_link_waiting(const struct vst_link *link)
 {
 	lockdep_assert_held(&link->tx_lock);
-	return link->budget.used || link->dgrams.probe_due || vsp_sched_next(&link->sched);
+	return link->budget.used || link->dgrams.probe_due || link->n_corked || vsp_sched_next(&link->sched);
 }
 
 /* The device has used a packet: account for it and put it on @done, to be freed without tx_lock, which is held. */
@@ -259,6 +303,8 @@ void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done)
 {
 	pkt->flow->in_ring -= pkt->len;
 	list_add_tail(&pkt->node, done);
+	if (pkt->flow->corked && !pkt->flow->in_ring)
+		schedule_flow(pkt->flow);
 }
 
 void vst_pkts_free(struct list_head *done)
@@ -301,14 +347,6 @@ bool vst_answer(struct vst_link *link, struct vsp_hdr hdr)
 	return taken || !up;
 }
 
-static void wake_flow(struct vst_flow *flow)
-{
-	if (vsp_flow_queued(&flow->sched) || !has_work(flow))
-		return;
-	vst_flow_get(flow);
-	vsp_sched_wake(&flow->link->sched, &flow->sched);
-}
-
 /**
  * vst_send_ctl - owe the peer control headers
  * @flow: the connection
@@ -336,19 +374,47 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut)
  * Do the bytes of a stream fit into its last packet, which waits? Then many small writes are few packets, which take
  * little memory and which the peer counts.
  */
+static bool appended(struct vst_flow *flow, const void *data, u32 len)
+{
+	struct vst_pkt *tail;
+
+	if (flow->key.type != VSP_TYPE_STREAM || list_empty(&flow->tx))
+		return false;
+	tail = list_last_entry(&flow->tx, struct vst_pkt, node);
+	if (tail->zc || tail->page || tail->cap - tail->len < len)
+		return false;
+	memcpy(tail->data + tail->len, data, len);
+	tail->len += len;
+	flow->waiting += len;
+	return true;
+}
+
 static bool coalesced(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_pkt *pkt = list_first_entry(pkts, struct vst_pkt, node);
-	struct vst_pkt *tail;
 
-	if (flow->key.type != VSP_TYPE_STREAM || list_empty(&flow->tx) || pkt->zc || pkt->page)
-		return false;
-	tail = list_last_entry(&flow->tx, struct vst_pkt, node);
-	if (tail->zc || tail->page || tail->cap - tail->len < pkt->len)
-		return false;
-	memcpy(tail->data + tail->len, pkt->data, pkt->len);
-	tail->len += pkt->len;
-	return true;
+	return !pkt->zc && !pkt->page && appended(flow, pkt->data, pkt->len);
+}
+
+/**
+ * vst_send_behind - send bytes of a stream with others that are kept back
+ * @flow: the stream
+ * @data: what was written
+ * @len: 1 .. VST_BEHIND_MAX bytes, granted
+ *
+ * The interrupt that lets them go is under way or asked for, so the ring need not be looked at.
+ *
+ * Return: false if nothing is kept back, or it has no room: the bytes need a packet.
+ */
+bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len)
+{
+	struct vst_link *link = flow->link;
+	bool done;
+
+	spin_lock(&link->tx_lock);
+	done = flow->corked && appended(flow, data, len);
+	spin_unlock(&link->tx_lock);
+	return done;
 }
 
 /* These packets of the flow will never be sent. */
@@ -362,6 +428,15 @@ static void drop_pkts(const struct vst_flow *flow, const struct list_head *pkts)
 	vst_drop(flow, VST_DROP_UNSENT, bytes);
 }
 
+static void enqueue(struct vst_flow *flow, struct list_head *pkts)
+{
+	const struct vst_pkt *pkt;
+
+	list_for_each_entry(pkt, pkts, node)
+		flow->waiting += pkt->len + VST_PKT_COST;
+	list_splice_tail_init(pkts, &flow->tx);
+}
+
 /* Queue packets behind those of their flow, all at once. They are consumed. False: they will never leave. */
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
@@ -372,7 +447,7 @@ bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 	can = link->up && !flow->mute;
 	if (can) {
 		if (!coalesced(flow, pkts))
-			list_splice_tail_init(pkts, &flow->tx);
+			enqueue(flow, pkts);
 		wake_flow(flow);
 	}
 	spin_unlock(&link->tx_lock);
@@ -382,6 +457,24 @@ bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 		drop_pkts(flow, pkts);
 	vst_pkts_free(pkts);
 	return can;
+}
+
+/* Nothing more is to be expected of the writer for now: what is kept back leaves. */
+void vst_push(struct vst_flow *flow)
+{
+	struct vst_link *link = flow->link;
+	bool corked;
+
+	/* Whoever writes at the same time has not waited yet. */
+	if (!READ_ONCE(flow->corked))
+		return;
+	spin_lock(&link->tx_lock);
+	corked = flow->corked;
+	if (corked)
+		schedule_flow(flow);
+	spin_unlock(&link->tx_lock);
+	if (corked)
+		link->ops->pump(link);
 }
 
 /**
@@ -407,6 +500,8 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 	flow->mute = true;
 	drop_pkts(flow, &flow->tx);
 	list_splice_init(&flow->tx, &dropped);
+	flow->waiting = 0;
+	set_corked(flow, false);
 	rst = rst && link->up;
 	if (rst && link->n_resets >= READ_ONCE(vst_max_resets)) {
 		vst_count(link, VST_STAT_RESETS_UNSENT, 1);
@@ -455,6 +550,7 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 			count_dropped(link, flow);
 		drop_pkts(flow, &flow->tx);
 		list_splice_tail_init(&flow->tx, dropped);
+		flow->waiting = 0;
 		vsp_sched_remove(&link->sched, next);
 		vst_flow_put(flow);
 	}

@@ -51,6 +51,8 @@ enum {
 	VST_CLOSE_HELD_MAX = 38,     /* times VST_CLOSE_TIMEOUT_MS that a close waits for such a peer: five minutes */
 	VST_PKT_COST = 256,	     /* what a queued packet of a message counts at least against the window */
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
+	VST_CORK_MAX = 4096,	     /* less than this a stream keeps back, with VST_PKT_COST for each packet */
+	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
 };
@@ -243,9 +245,12 @@ struct vst_traffic {
  * @sched: its turn
  * @tx: packets to send
  * @ctl: enum vst_ctl
+ * @waiting: what @tx amounts to, with VST_PKT_COST for each packet
  * @in_ring: bytes that the ring holds
  * @ctl_shut: hints for VST_CTL_SHUTDOWN
  * @midway: the last packet to the ring did not end its message
+ * @small: it had little payload
+ * @corked: @tx is kept back; see is_corked()
  * @mute: nothing more is queued; see vst_tx_end()
  */
 struct vst_flow {
@@ -300,8 +305,11 @@ struct vst_flow {
 	struct list_head tx;
 	u32 ctl;
 	u32 ctl_shut;
+	u32 waiting;
 	u32 in_ring;
 	bool midway;
+	bool small;
+	bool corked;
 	bool mute;
 };
 
@@ -382,6 +390,7 @@ enum vst_drop {
  * @replies: a ring of them
  * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
+ * @n_corked: flows that keep something back until the device has used what they have in the ring
  * @up: the ring may be used
  *
  * @flows_lock: guards
@@ -415,6 +424,7 @@ struct vst_link {
 	struct vsp_hdr replies[VSP_REPLIES_DEFAULT];
 	u32 n_resets;
 	struct vst_flow *midway;
+	u32 n_corked;
 	bool up;
 
 	spinlock_t flows_lock;
@@ -504,6 +514,8 @@ bool vst_reply(struct vst_link *link, const struct vsp_hdr *to);
 bool vst_answer(struct vst_link *link, struct vsp_hdr hdr);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
+bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len);
+void vst_push(struct vst_flow *flow);
 void vst_tx_end(struct vst_flow *flow, bool rst);
 void vst_tx_init(struct vst_flow *flow);
 void vst_tx_quiet(struct vst_flow *flow);

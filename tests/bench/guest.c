@@ -7,7 +7,7 @@
  *	bench-guest ping TYPE SIZE MS		round trips of SIZE bytes
  *	bench-guest put|get TYPE SIZE MS	bytes per second in writes of SIZE; put counts what the host has read
  *	bench-guest connect TYPE MS		connections opened and closed per second
- *	bench-guest fair TYPE N SIZE MS		Jain's index of N senders
+ *	bench-guest fair TYPE N SIZE MS		Jain's index of N senders on one processor, and of their shares of it
  *	bench-guest beside TYPE N SIZE MS	ping of 64 bytes alone, then beside N senders
  *	bench-guest crowd TYPE N MS		ping over a connection to a port of the guest, alone, then with N more
  *	bench-guest fault TYPE MS		ping alone, then while recv() elsewhere is stuck in a page fault
@@ -21,6 +21,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -57,6 +58,8 @@ enum {
 	LINE_MAX_BYTES = 64,
 	ASK_EVERY = 64, /* datagrams, whether they are still wanted */
 	HELLO_MS = 200, /* the guest's first datagram is sent again, if nothing came */
+	WRITES = 64, /* of the host in one system call, if they are small: the guest is to be measured */
+	SMALL_WRITE = 1024,
 };
 
 /* What the guest asks of the host at the beginning of a connection; both are of one byte order. */
@@ -78,6 +81,15 @@ static uint64_t now_ns(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Of the calling thread. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
@@ -159,6 +171,21 @@ static void be_patient(int fd, time_t seconds)
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) ||
 	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)))
 		fail("setsockopt");
+}
+
+/* The same, many small writes at a time. */
+static void pour_many(int fd, uint32_t size)
+{
+	struct iovec iov = { .iov_base = allocate(size), .iov_len = size };
+	struct mmsghdr messages[WRITES];
+	int n;
+
+	for (int i = 0; i < WRITES; i++)
+		messages[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov, .msg_iovlen = 1 } };
+	do {
+		n = sendmmsg(fd, messages, WRITES, MSG_NOSIGNAL);
+	} while (n > 0);
+	free(iov.iov_base);
 }
 
 static void start(void *(*run)(void *arg), void *arg, pthread_t *thread)
@@ -329,7 +356,10 @@ static void *serve_one(void *arg)
 			put_all(fd, &sum, sizeof(sum));
 			break;
 		case OP_SOURCE:
-			pour(fd, r.size, UINT64_MAX);
+			if (r.size <= SMALL_WRITE)
+				pour_many(fd, r.size);
+			else
+				pour(fd, r.size, UINT64_MAX);
 			break;
 		case OP_ECHO:
 			echo(fd, r.size);
@@ -577,35 +607,60 @@ static int run_get(char **argv)
 	return 0;
 }
 
+/*
+ * To the last processor. How the kernel spreads processes over several says nothing of a driver, and is not even for a
+ * second or two.
+ */
+static void pin(void)
+{
+	cpu_set_t all, one;
+	int last = -1;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		fail("sched_getaffinity");
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		last = CPU_ISSET(i, &all) ? i : last;
+	CPU_ZERO(&one);
+	CPU_SET(last, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		fail("sched_setaffinity");
+}
+
 /* One sender. */
 struct sender {
 	pthread_t thread;
 	pthread_barrier_t *barrier;
 	uint32_t size;
 	uint64_t ns;
+	bool pinned;
 	uint64_t bytes; /* that the host has read */
 	uint64_t took;
+	uint64_t cpu; /* time of a processor that it had */
 };
 
 static void *send_for(void *arg)
 {
 	struct sender *s = arg;
-	uint64_t began;
+	uint64_t began, cpu;
 	int fd, control;
 
 	if (dgram_family)
 		fd = ask_dgrams(OP_DGRAM_SINK, s->size, &control);
 	else
 		control = fd = ask((struct request){ .op = OP_SINK, .size = s->size });
+	if (s->pinned)
+		pin();
 	if (s->barrier)
 		pthread_barrier_wait(s->barrier);
 	began = now_ns();
+	cpu = cpu_ns();
 	pour(fd, s->size, began + s->ns);
 	if (dgram_family && now_ns() < began + s->ns)
 		fail("datagram");
 	if (shutdown(control, SHUT_WR) || !get_all(control, &s->bytes, sizeof(s->bytes)))
 		fail("the host's answer");
 	s->took = now_ns() - began;
+	s->cpu = cpu_ns() - cpu;
 	if (dgram_family)
 		close(control);
 	close(fd);
@@ -636,7 +691,7 @@ static int run_connect(char **argv)
 }
 
 /* Start senders; they wait for the barrier, which the caller has to reach as well. */
-static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char **argv, uint64_t ns)
+static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char **argv, uint64_t ns, bool pinned)
 {
 	uint32_t n = number(argv[0]);
 
@@ -646,7 +701,7 @@ static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char
 	}
 	pthread_barrier_init(barrier, NULL, n + 1);
 	for (uint32_t i = 0; i < n; i++) {
-		s[i] = (struct sender){ .barrier = barrier, .size = number(argv[1]), .ns = ns };
+		s[i] = (struct sender){ .barrier = barrier, .size = number(argv[1]), .ns = ns, .pinned = pinned };
 		start(send_for, &s[i], &s[i].thread);
 	}
 	return n;
@@ -662,16 +717,22 @@ static int run_fair(char **argv)
 {
 	struct sender s[SENDERS_MAX];
 	pthread_barrier_t barrier;
-	double sum = 0, squares = 0;
-	uint32_t n = start_senders(s, &barrier, argv, ms(argv[2]));
+	double sum = 0, squares = 0, cpu = 0, cpu_squares = 0;
+	uint32_t n = start_senders(s, &barrier, argv, ms(argv[2]), true);
 
 	pthread_barrier_wait(&barrier);
 	join(s, n);
 	for (uint32_t i = 0; i < n; i++) {
 		sum += (double)s[i].bytes;
 		squares += (double)s[i].bytes * (double)s[i].bytes;
+		cpu += (double)s[i].cpu;
+		cpu_squares += (double)s[i].cpu * (double)s[i].cpu;
 	}
-	printf("{\"jain\": %.4f, \"bytes\": %.0f}\n", sum * sum / (n * squares), sum);
+	printf("{\"jain\": %.4f, \"cpu_jain\": %.4f, \"bytes\": %.0f, \"senders\": [", sum * sum / (n * squares),
+	       cpu * cpu / (n * cpu_squares), sum);
+	for (uint32_t i = 0; i < n; i++)
+		printf("%s[%llu, %.1f]", i ? ", " : "", (unsigned long long)s[i].bytes, (double)s[i].cpu / 1e6);
+	printf("]}\n");
 	return 0;
 }
 
@@ -687,7 +748,7 @@ static int run_beside(char **argv)
 	ping(fd, PING_BYTES, ns / 4);
 	alone = ping(fd, PING_BYTES, ns);
 	/* The first quarter fills the queues. */
-	n = start_senders(s, &barrier, argv, ns + ns / 4);
+	n = start_senders(s, &barrier, argv, ns + ns / 4, false);
 	pthread_barrier_wait(&barrier);
 	ping(fd, PING_BYTES, ns / 4);
 	loaded = ping(fd, PING_BYTES, ns);
