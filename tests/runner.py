@@ -323,9 +323,11 @@ def run_all(cases, jobs, vms):
         return outcome
 
     shared = [c for c in cases if not c.alone]
+    # Long ones first, so that none is left alone at the end.
+    by_patience = sorted((c for c in shared if c.vm), key=lambda case: -case.timeout)
     # At the same time: an emulated guest that waits for the test, as it often does, leaves processors idle.
     with ThreadPoolExecutor(jobs) as host, ThreadPoolExecutor(vms) as guest:
-        results = [host.map(one, [c for c in shared if not c.vm]), guest.map(one, [c for c in shared if c.vm])]
+        results = [host.map(one, [c for c in shared if not c.vm]), guest.map(one, by_patience)]
     return [outcome for batch in results for outcome in batch] + [one(c) for c in cases if c.alone]
 
 
@@ -341,7 +343,7 @@ def parse():
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
     parser.add_argument("-j", dest="jobs", type=int, default=1,
                         help="cases without a VM at a time, beside those with one (default: 1)")
-    parser.add_argument("--vms", type=int, default=1, help="cases with a VM at a time (default: 1)")
+    parser.add_argument("--vms", type=int, default=2, help="cases with a VM at a time (default: 2)")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:at])

@@ -138,6 +138,8 @@ case $1 in
         [ -d events/vst ] || exit 0    # a kernel without trace events
         echo counter >trace_clock    # one order for all processors
         echo 0 >options/overwrite
+        # It would patch the scheduler while it runs, which an emulator of several processors does not survive always.
+        echo 0 >options/record-cmd
         echo %d >buffer_size_kb
         echo 1 >events/vst/vst_step/enable
         echo 1 >events/vst/vst_end/enable
@@ -599,8 +601,9 @@ class VM:
         log_level = "ignore_loglevel" if "debug" in self.append else "loglevel=6"
         # A timer that is late because the machine is busy is not broken; the kernel would give up booting.
         # An emulated processor stands still while a busy machine does something else; the kernel calls 20 s a lockup.
-        watchdog = "" if self.accel == "kvm" else f"watchdog_thresh={EMULATED_WATCHDOG_S}"
-        cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {watchdog} {self.append}".strip()
+        # A time stamp counter that is trusted, though not used, makes the kernel patch its clock while processors run.
+        emulated = "" if self.accel == "kvm" else f"tsc=unstable watchdog_thresh={EMULATED_WATCHDOG_S}"
+        cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {emulated} {self.append}".strip()
         # cmpxchg16b, emulated for several processors, now and then kills a kernel in kmalloc() before any module is
         # loaded; without it in the processor, kernels do without.
         accel = ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else \

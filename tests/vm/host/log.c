@@ -2,6 +2,7 @@
 /* The log of a live migration: it names every page that the device wrote, and no others. */
 #include "host.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -114,8 +115,11 @@ static void migration_log(void)
 	/* A log that is not there ends the guest's connections, and nothing else. */
 	set_log(true);
 	CHECK(!munmap(bitmap, bytes));
-	CHECK(send(f.fd, "x", 1, 0) == 1);
-	host_error(f.fd);
+	/* What the guest sent last, and the device had yet to take, may have ended them already. */
+	if (send(f.fd, "x", 1, MSG_NOSIGNAL) == 1)
+		CHECK(host_error(f.fd) == ECONNRESET);
+	else
+		CHECK(errno == ECONNRESET || errno == EPIPE);
 	close(f.fd);
 	guest_end(&g);
 }
