@@ -24,6 +24,7 @@ LOGS = Path(os.environ.get("SLUICE_LOGS") or tempfile.mkdtemp(prefix="sluice-log
 LOGS.mkdir(parents=True, exist_ok=True)
 VSOCKD = BUILD / "userspace/daemon/vsockd"
 BENCH_GUEST = BUILD / "tests/bench/bench-guest"
+CONNECT_TIMEOUT_MS = 60000    # vsockd's own is 2 s, in which a busy machine's emulated guest may not get to answer
 FAILED = []
 
 
@@ -97,7 +98,8 @@ class Host:
         return LOGS / f"{self.name}.vsockd{self.generation or ''}.log"
 
     def start(self):
-        argv = [VSOCKD, "--guest-cid", "3", "--socket", self.device, "--uds-path", self.hybrid, *self.options]
+        argv = [VSOCKD, "--guest-cid", "3", "--socket", self.device, "--uds-path", self.hybrid,
+                "--connect-timeout", CONNECT_TIMEOUT_MS, *self.options]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(lambda: "front-end at" in self.log.read_text() or not self.alive(), 10, "vsockd")
