@@ -602,7 +602,8 @@ class VM:
         # A timer that is late because the machine is busy is not broken; the kernel would give up booting.
         # An emulated processor stands still while a busy machine does something else; the kernel calls 20 s a lockup.
         # A time stamp counter that is trusted, though not used, makes the kernel patch its clock while processors run.
-        emulated = "" if self.accel == "kvm" else f"tsc=unstable watchdog_thresh={EMULATED_WATCHDOG_S}"
+        tsc = "" if "tsc=" in self.append else "tsc=unstable "
+        emulated = "" if self.accel == "kvm" else f"{tsc}watchdog_thresh={EMULATED_WATCHDOG_S}"
         cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {emulated} {self.append}".strip()
         # cmpxchg16b, emulated for several processors, now and then kills a kernel in kmalloc() before any module is
         # loaded; without it in the processor, kernels do without.

@@ -27,7 +27,7 @@ def quick_boot():
 
     The time stamp counter goes through both emulations as it is, and the outer kernel has measured it."""
     mhz = float(re.search(r"^cpu MHz\s*: ([\d.]+)", Path("/proc/cpuinfo").read_text(encoding="ascii"), re.M)[1])
-    return f"tsc_early_khz={int(mhz * 1000)} lpj=4000000 cryptomgr.notests mitigations=off nokaslr"
+    return f"tsc=reliable tsc_early_khz={int(mhz * 1000)} lpj=4000000 cryptomgr.notests mitigations=off nokaslr"
 
 
 def prepare_layers(kernel, driver):
@@ -48,7 +48,7 @@ def run(script, args, kernel, host, guests, logs, name, timeout=1500):
     settings = " ".join(f"'{k}={v}'" for k, v in env.items())
     ours = {"driver": "ours", "load_driver": False} if host == "ours" else {}
     with VM(kernel=kernel, load=["vhost_vsock"], modules=DIAG, share_root=True, mem=2048, cpus=2, log_dir=logs,
-            name=name, **ours) as outer:
+            name=name, append="tsc=reliable", **ours) as outer:    # its QEMU asks for the time all the time
         return outer.script(f"exec chroot /host env {settings} python3 {Path(script).resolve()} --inner "
                             f"{' '.join(map(str, args))}", timeout, say)[0]
 
