@@ -343,7 +343,7 @@ def parse():
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
     parser.add_argument("-j", dest="jobs", type=int, default=1,
                         help="cases without a VM at a time, beside those with one (default: 1)")
-    parser.add_argument("--vms", type=int, default=2, help="cases with a VM at a time (default: 2)")
+    parser.add_argument("--vms", type=int, default=1, help="cases with a VM at a time (default: 1)")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:at])
