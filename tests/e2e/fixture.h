@@ -5,19 +5,12 @@
 #ifndef E2E_FIXTURE_H
 #define E2E_FIXTURE_H
 
+#include "check.h"
 #include "peer.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define CHECK(cond)                                                                  \
-	do {                                                                         \
-		if (!(cond)) {                                                       \
-			fprintf(stderr, "# %s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			exit(1);                                                     \
-		}                                                                    \
-	} while (0)
 
 #define CID 7
 

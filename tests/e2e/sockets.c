@@ -81,6 +81,18 @@ static void passes(int fd, u32 host_port, u32 guest_port)
 	CHECK(fix_expect(&f, VSP_OP_RW).len == 1 && f.buf[0] == 'y');
 }
 
+/* A client asks for port 9, and the guest agrees; the client's port. */
+static u32 connects(int fd)
+{
+	struct vsp_hdr hdr;
+
+	fix_write(fd, "CONNECT 9\n", 10);
+	hdr = fix_expect(&f, VSP_OP_REQUEST);
+	fix_send(&f, fix_hdr(hdr.src.port, 9, VSP_OP_RESPONSE));
+	CHECK(fix_ok(fd) == hdr.src.port);
+	return hdr.src.port;
+}
+
 /* Ports with sockets of their own, anywhere; nothing else is bound, and nothing else can be reached. */
 static void ports_with_paths(void)
 {
@@ -141,7 +153,6 @@ static void abstract_names(void)
 	char keys[300], path[120], name[120];
 	struct sockaddr_un peer = { 0 };
 	socklen_t len = sizeof(peer);
-	struct vsp_hdr hdr;
 	int fd, l;
 
 	fix_prepare(&f);
@@ -151,11 +162,7 @@ static void abstract_names(void)
 	CHECK(access(f.uds, F_OK));
 	fd = dial(path);
 	CHECK(fd >= 0);
-	fix_write(fd, "CONNECT 9\n", 10);
-	hdr = fix_expect(&f, VSP_OP_REQUEST);
-	fix_send(&f, fix_hdr(hdr.src.port, 9, VSP_OP_RESPONSE));
-	CHECK(fix_ok(fd) == hdr.src.port);
-	passes(fd, hdr.src.port, 9);
+	passes(fd, connects(fd), 9);
 	snprintf(path, sizeof(path), "@%s_%d", f.uds, PORT);
 	l = listen_at(path);
 	fix_send(&f, fix_hdr(PORT, GUEST_PORT, VSP_OP_REQUEST));
@@ -250,12 +257,7 @@ static void users(void)
 			fix_expect(&f, VSP_OP_RST);
 			fix_reject(&f, "denied", 2);
 		} else {
-			struct vsp_hdr hdr;
-
-			fix_write(fd, "CONNECT 9\n", 10);
-			hdr = fix_expect(&f, VSP_OP_REQUEST);
-			fix_send(&f, fix_hdr(hdr.src.port, 9, VSP_OP_RESPONSE));
-			CHECK(fix_ok(fd) == hdr.src.port);
+			connects(fd);
 			passes(fix_open(&f, l, PORT, GUEST_PORT), PORT, GUEST_PORT);
 		}
 		fix_end(&f);
@@ -320,7 +322,6 @@ static void lists_of_ports(void)
 static void handed_listener(void)
 {
 	char keys[200], path[100];
-	struct vsp_hdr hdr;
 	int fd;
 
 	fix_prepare(&f);
@@ -333,11 +334,7 @@ static void handed_listener(void)
 	CHECK(access(f.uds, F_OK));
 	fd = dial(path);
 	CHECK(fd >= 0);
-	fix_write(fd, "CONNECT 9\n", 10);
-	hdr = fix_expect(&f, VSP_OP_REQUEST);
-	fix_send(&f, fix_hdr(hdr.src.port, 9, VSP_OP_RESPONSE));
-	CHECK(fix_ok(fd) == hdr.src.port);
-	passes(fd, hdr.src.port, 9);
+	passes(fd, connects(fd), 9);
 	/* Without a path the guest reaches nobody. */
 	fix_send(&f, fix_hdr(PORT, GUEST_PORT, VSP_OP_REQUEST));
 	fix_expect(&f, VSP_OP_RST);

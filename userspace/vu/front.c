@@ -215,6 +215,11 @@ fail:
 void vu_front_close(struct vu_front *f)
 {
 	vu_chan_close(&f->chan);
+	vu_front_release(f);
+}
+
+void vu_front_release(struct vu_front *f)
+{
 	for (u32 i = 0; i < f->opts.rings; i++) {
 		if (f->drv[i].next)
 			vu_drv_fini(&f->drv[i]);

@@ -59,6 +59,9 @@ struct vu_front {
 int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts);
 void vu_front_close(struct vu_front *f);
 
+/* The rings and the memory alone, of a guest whose device is reached otherwise (vhost.h). */
+void vu_front_release(struct vu_front *f);
+
 /* Guest address of offset @at of the memory. */
 u64 vu_front_gpa(u64 at);
 

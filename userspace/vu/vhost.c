@@ -120,15 +120,5 @@ void vu_vhost_close(struct vu_front *f)
 	if (f->device >= 0)
 		close(f->device);
 	f->device = -1;
-	for (u32 i = 0; i < f->opts.rings; i++) {
-		if (f->drv[i].next)
-			vu_drv_fini(&f->drv[i]);
-		f->drv[i].next = NULL;
-	}
-	if (f->mem != MAP_FAILED)
-		munmap(f->mem, f->opts.memory);
-	f->mem = MAP_FAILED;
-	if (f->memfd >= 0)
-		close(f->memfd);
-	f->memfd = -1;
+	vu_front_release(f);
 }

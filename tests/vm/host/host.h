@@ -7,19 +7,12 @@
 #ifndef TESTS_HOST_H
 #define TESTS_HOST_H
 
+#include "tests/e2e/check.h"
 #include "tests/e2e/peer.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define CHECK(cond)                                                                  \
-	do {                                                                         \
-		if (!(cond)) {                                                       \
-			fprintf(stderr, "# %s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			exit(1);                                                     \
-		}                                                                    \
-	} while (0)
 
 #define DEVICE "/dev/vhost-vsock"
 #define FEATURES (VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT_DESC))
