@@ -25,6 +25,7 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -71,6 +72,7 @@ ip link set lo up 2>/dev/null
 hostname guest
 . /etc/sluice.conf
 
+echo "<5>sluice-init: started" >/dev/kmsg
 failed() { echo "sluice-init: failed: $*" >/dev/kmsg; }
 load() { for module; do modprobe "$module" || failed "modprobe $module"; done; }
 
@@ -125,6 +127,7 @@ serve script
 """
 
 NEWLINE_SIGN = b"\x01"    # a newline within a request
+INIT_STARTED = "sluice-init: started"    # on the console, before any module
 EMULATED_WATCHDOG_S = 60    # half of the time after which a processor counts as locked up; the kernel's most
 
 # In the guest: what our driver records of its connections' states, for tests/vm/replay-trace.c.
@@ -555,6 +558,7 @@ class VM:
         self.name = name
         self.accel = best_accelerator() if accel == "auto" else accel
         self.boot_timeout = boot_timeout or (60 if self.accel == "kvm" else 240)
+        self.init_timeout = self.boot_timeout / 4
         self.dir = Path(tempfile.mkdtemp(prefix="sluice-"))
         self.log_dir = Path(log_dir) if log_dir else self.dir
         self.log_dir.mkdir(parents=True, exist_ok=True)
@@ -651,8 +655,13 @@ class VM:
             self.command_channel = Channel("command", self.dir / "command", self.nonce)
             self.script_channel = Channel("script", self.dir / "script", self.nonce)
             self.qmp = Qmp(self.dir / "qmp")
+            stuck = not self._wait_init()
+            if stuck:
+                self._reset()
             self.command_channel.wait_hello(deadline)
             self.script_channel.wait_hello(deadline)
+            if stuck:
+                self.qmp.command("set-action", reboot="shutdown")
         except (TimeoutError, OSError) as error:
             late = isinstance(error, TimeoutError)
             what = f"did not come up within {self.boot_timeout} s" if late else "died at boot"
@@ -661,6 +670,22 @@ class VM:
             self.kill()
             raise
         return self
+
+    def _wait_init(self):
+        """Whether init has begun in time, or the guest has ended."""
+        def begun():
+            return (self.process.poll() is not None or select.select([self.command_channel.sock], [], [], 0)[0] or
+                    INIT_STARTED in self.console.read_text(errors="replace"))
+        with contextlib.suppress(Failure):
+            return bool(wait_for(begun, self.init_timeout, "init"))
+        return False
+
+    def _reset(self):
+        """Boot once more. An emulated kernel now and then stands still before it has begun any program or module."""
+        print(f"# {self.name}: the kernel did not reach init within {self.init_timeout:.0f} s; reset", file=sys.stderr,
+              flush=True)
+        self.qmp.command("set-action", reboot="reset")    # or -no-reboot would end QEMU, at the firmware's own, too
+        self.qmp.command("system_reset")
 
     def _wait_socket(self, path):
         def there():
