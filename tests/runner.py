@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Run rings of tests, one case after the other, and count what they say.
+"""Run rings of tests, two cases at a time, and count what they say.
 
 A case is an executable file in tests/RING, or a test of meson's in the suite RING. It passes with exit status 0, is
 skipped with 77, and fails otherwise. Where it prints `ok - NAME`, `not ok - NAME` or `skip - NAME # reason` (TAP's
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,18 +157,28 @@ def prepare(rings):
     failure = step(f"packages for {' '.join(groups)}", ["tools/deps", *groups]) if groups else None
     if failure:
         return dict.fromkeys(rings, "its packages could not be installed"), [failure]
-    for name in BUILDS:
+
+    def build_for(name):
         users = [r for r in rings if name in RINGS[r].builds and (name == "." or has_meson_tests(r))]
         failure = build(name) if users else None
         if failure:
             failures.append(failure)
             broken.update(dict.fromkeys(users, "its build failed"))
-    users = [r for r in rings if RINGS[r].modules]
-    if users and (ROOT / "kernel/Kbuild").exists():
-        failure = step(f"modules for {' '.join(MODULE_KERNELS)}", ["tools/modules", *MODULE_KERNELS])
+
+    def build_modules():
+        users = [r for r in rings if RINGS[r].modules]
+        failure = step(f"modules for {' '.join(MODULE_KERNELS)}", ["tools/modules", *MODULE_KERNELS]) if users else None
         if failure:
             failures.append(failure)
             broken.update(dict.fromkeys(users, "the modules could not be built"))
+
+    build_for(".")
+    with ThreadPoolExecutor() as at_once:    # the modules' kernels are fetched meanwhile
+        waited_for = at_once.submit(build_modules)
+        for name in BUILDS:
+            if name != ".":
+                build_for(name)
+        waited_for.result()
     return broken, failures
 
 
@@ -316,19 +327,37 @@ def report(outcome):
     TERMINAL.print("\n".join(lines))
 
 
-def run_all(cases, jobs, vms):
+def run_all(cases, jobs):
+    shared = [c for c in cases if not c.alone]
+    # Long ones first, so that none is left alone at the end.
+    with_vm = deque(sorted((c for c in shared if c.vm), key=lambda case: -case.timeout))
+    without = deque(c for c in shared if not c.vm)
+    outcomes = []
+
+    def take(queue):
+        try:
+            return queue.popleft()
+        except IndexError:
+            return None
+
     def one(case):
         outcome = run_case(case)
         report(outcome)
-        return outcome
+        outcomes.append(outcome)
 
-    shared = [c for c in cases if not c.alone]
-    # Long ones first, so that none is left alone at the end.
-    by_patience = sorted((c for c in shared if c.vm), key=lambda case: -case.timeout)
-    # At the same time: an emulated guest that waits for the test, as it often does, leaves processors idle.
-    with ThreadPoolExecutor(jobs) as host, ThreadPoolExecutor(vms) as guest:
-        results = [host.map(one, [c for c in shared if not c.vm]), guest.map(one, by_patience)]
-    return [outcome for batch in results for outcome in batch] + [one(c) for c in cases if c.alone]
+    def lane(number):
+        """Cases with and without VMs side by side: a guest that waits for its test leaves processors idle."""
+        first, second = (without, with_vm) if number % 2 else (with_vm, without)
+        for queue in (first, second):
+            while case := take(queue):
+                one(case)
+
+    with ThreadPoolExecutor(jobs) as lanes:
+        list(lanes.map(lane, range(jobs)))
+    for case in cases:
+        if case.alone:
+            one(case)
+    return outcomes
 
 
 def needs_of(cases):
@@ -341,9 +370,7 @@ def parse():
                         help="for example: unit, vm, vm/boot-kernels; what follows -- is handed to named cases")
     parser.add_argument("--list", action="store_true", help="list the rings and their cases")
     parser.add_argument("--no-build", action="store_true", help="neither build nor install anything")
-    parser.add_argument("-j", dest="jobs", type=int, default=1,
-                        help="cases without a VM at a time, beside those with one (default: 1)")
-    parser.add_argument("--vms", type=int, default=1, help="cases with a VM at a time (default: 1)")
+    parser.add_argument("-j", dest="jobs", type=int, default=2, help="cases at a time (default: 2)")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:at])
@@ -392,7 +419,7 @@ def main():
         case.argv += args.words if f"{case.ring}/{case.name}" in wanted else []
     named = [c for c in cases if f"{c.ring}/{c.name}" in wanted or not c.on_demand]
     outcomes += [Outcome(c, 0, skipped=[c.on_demand]) for c in cases if c not in named]
-    outcomes += run_all(named, args.jobs, args.vms)
+    outcomes += run_all(named, args.jobs)
 
     failed = [f"{o.case.ring}/{o.case.name}: {name}" for o in outcomes for name in o.failed]
     skipped = [f"{o.case.ring}/{o.case.name}: {skip}" for o in outcomes for skip in o.skipped]
