@@ -620,6 +620,8 @@ static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
 	spin_unlock(&flow->lock);
 	if (count)
 		return count;
+	/* As for a stream. */
+	vst_push(flow);
 	if (flow->late_err) {
 		sk->sk_err = flow->late_err;
 		flow->late_err = 0;

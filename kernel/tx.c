@@ -72,15 +72,13 @@ static bool has_work(struct vst_flow *flow)
 }
 
 /*
- * Small writes of a stream wait while a small packet of theirs lies in the ring, and leave as one when the device has
- * used it, or when their writer waits: one that is faster than the device rings its bell once for many writes. Never
- * behind large ones: a tail has nothing to wait for. Nor with something else to say. Messages do not become fewer by
- * waiting.
+ * What is small waits while something small of its flow lies in the ring, and leaves when the device has used that, or
+ * when its writer waits: one that is faster than the device rings its bell once for many writes, and those of a stream
+ * leave as one. Never behind large ones: a tail has nothing to wait for. Nor with something else to say.
  */
 static bool is_corked(const struct vst_flow *flow)
 {
-	return flow->key.type == VSP_TYPE_STREAM && flow->in_ring && flow->small && flow->waiting &&
-	       flow->waiting < VST_CORK_MAX && !flow->ctl;
+	return flow->in_ring && flow->small && flow->waiting && flow->waiting < VST_CORK_MAX && !flow->ctl;
 }
 
 static void set_corked(struct vst_flow *flow, bool corked)
@@ -298,13 +296,50 @@ bool vst_link_waiting(const struct vst_link *link)
 	return link->budget.used || link->dgrams.probe_due || link->n_corked || vsp_sched_next(&link->sched);
 }
 
+/* These packets of the flow will never be sent. */
+static void drop_pkts(const struct vst_flow *flow, const struct list_head *pkts)
+{
+	const struct vst_pkt *pkt;
+	u32 bytes = 0;
+
+	list_for_each_entry(pkt, pkts, node)
+		bytes += pkt->len;
+	vst_drop(flow, VST_DROP_UNSENT, bytes);
+}
+
+/* Datagrams, or what is left of one, that will not leave. */
+static void count_dropped(const struct vst_flow *flow)
+{
+	const struct vst_pkt *pkt;
+
+	list_for_each_entry(pkt, &flow->tx, node)
+		vst_count(flow->link, VST_STAT_DGRAM_TX_DROPPED, !!(pkt->flags & VSP_SEQ_EOM));
+}
+
+/* Nothing that waits will leave any more. tx_lock is held; packets to free go to @dropped. */
+static void drop_waiting(struct vst_flow *flow, struct list_head *dropped)
+{
+	if (flow->key.type == VSP_TYPE_DGRAM)
+		count_dropped(flow);
+	drop_pkts(flow, &flow->tx);
+	list_splice_tail_init(&flow->tx, dropped);
+	flow->waiting = 0;
+	set_corked(flow, false);
+}
+
 /* The device has used a packet: account for it and put it on @done, to be freed without tx_lock, which is held. */
 void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done)
 {
-	pkt->flow->in_ring -= pkt->len;
+	struct vst_flow *flow = pkt->flow;
+
+	flow->in_ring -= pkt->len;
 	list_add_tail(&pkt->node, done);
-	if (pkt->flow->corked && !pkt->flow->in_ring)
-		schedule_flow(pkt->flow);
+	if (!flow->corked || flow->in_ring)
+		return;
+	if (flow->link->up)
+		schedule_flow(flow);
+	else
+		drop_waiting(flow, done);
 }
 
 void vst_pkts_free(struct list_head *done)
@@ -417,17 +452,6 @@ bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len)
 	return done;
 }
 
-/* These packets of the flow will never be sent. */
-static void drop_pkts(const struct vst_flow *flow, const struct list_head *pkts)
-{
-	const struct vst_pkt *pkt;
-	u32 bytes = 0;
-
-	list_for_each_entry(pkt, pkts, node)
-		bytes += pkt->len;
-	vst_drop(flow, VST_DROP_UNSENT, bytes);
-}
-
 static void enqueue(struct vst_flow *flow, struct list_head *pkts)
 {
 	const struct vst_pkt *pkt;
@@ -437,24 +461,29 @@ static void enqueue(struct vst_flow *flow, struct list_head *pkts)
 	list_splice_tail_init(pkts, &flow->tx);
 }
 
-/* Queue packets behind those of their flow, all at once. They are consumed. False: they will never leave. */
+/*
+ * Queue packets behind those of their flow, all at once. They are consumed. The interrupt that lets go those that are
+ * kept back with others is under way or asked for. False: they will never leave.
+ */
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_link *link = flow->link;
-	bool can;
+	bool can, behind = false;
 
 	spin_lock(&link->tx_lock);
 	can = link->up && !flow->mute;
 	if (can) {
+		behind = flow->corked;
 		if (!coalesced(flow, pkts))
 			enqueue(flow, pkts);
 		wake_flow(flow);
+		behind = behind && flow->corked;
 	}
 	spin_unlock(&link->tx_lock);
-	if (can)
-		link->ops->pump(link);
-	else
+	if (!can)
 		drop_pkts(flow, pkts);
+	else if (!behind)
+		link->ops->pump(link);
 	vst_pkts_free(pkts);
 	return can;
 }
@@ -498,10 +527,7 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		return;
 	}
 	flow->mute = true;
-	drop_pkts(flow, &flow->tx);
-	list_splice_init(&flow->tx, &dropped);
-	flow->waiting = 0;
-	set_corked(flow, false);
+	drop_waiting(flow, &dropped);
 	rst = rst && link->up;
 	if (rst && link->n_resets >= READ_ONCE(vst_max_resets)) {
 		vst_count(link, VST_STAT_RESETS_UNSENT, 1);
@@ -523,15 +549,6 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		link->ops->pump(link);
 }
 
-/* Datagrams, or what is left of one, that will not leave. */
-static void count_dropped(struct vst_link *link, const struct vst_flow *flow)
-{
-	const struct vst_pkt *pkt;
-
-	list_for_each_entry(pkt, &flow->tx, node)
-		vst_count(link, VST_STAT_DGRAM_TX_DROPPED, !!(pkt->flags & VSP_SEQ_EOM));
-}
-
 /* The link went down: nothing that waits will ever leave. tx_lock is held; packets to free go to @dropped. */
 void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 {
@@ -546,11 +563,7 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped)
 	while ((next = vsp_sched_next(&link->sched))) {
 		flow = container_of(next, struct vst_flow, sched);
 		flow->ctl = 0;
-		if (flow->key.type == VSP_TYPE_DGRAM)
-			count_dropped(link, flow);
-		drop_pkts(flow, &flow->tx);
-		list_splice_tail_init(&flow->tx, dropped);
-		flow->waiting = 0;
+		drop_waiting(flow, dropped);
 		vsp_sched_remove(&link->sched, next);
 		vst_flow_put(flow);
 	}

@@ -51,7 +51,7 @@ enum {
 	VST_CLOSE_HELD_MAX = 38,     /* times VST_CLOSE_TIMEOUT_MS that a close waits for such a peer: five minutes */
 	VST_PKT_COST = 256,	     /* what a queued packet of a message counts at least against the window */
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
-	VST_CORK_MAX = 4096,	     /* less than this a stream keeps back, with VST_PKT_COST for each packet */
+	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
