@@ -558,7 +558,7 @@ class VM:
         self.name = name
         self.accel = best_accelerator() if accel == "auto" else accel
         self.boot_timeout = boot_timeout or (60 if self.accel == "kvm" else 240)
-        self.init_timeout = self.boot_timeout / 4
+        self.init_timeout = self.boot_timeout / 2
         self.dir = Path(tempfile.mkdtemp(prefix="sluice-"))
         self.log_dir = Path(log_dir) if log_dir else self.dir
         self.log_dir.mkdir(parents=True, exist_ok=True)
