@@ -256,6 +256,16 @@ def judge(case, status, seconds, output, timed_out):
     return outcome
 
 
+RUNNING = set()
+
+
+def stop(number, _frame):
+    """Cases are sessions of their own: a signal to the run would leave them behind."""
+    for process in list(RUNNING):
+        end_session(process)
+    os._exit(128 + number)
+
+
 def run_case(case):
     case.log.parent.mkdir(parents=True, exist_ok=True)
     logs = case.log.with_suffix("")
@@ -270,6 +280,7 @@ def run_case(case):
         # A session of its own, so that a timeout ends what the case has started, too.
         process = subprocess.Popen(case.argv, cwd=case.cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, start_new_session=True)
+        RUNNING.add(process)
         ended = None
         while True:
             seconds = time.monotonic() - began
@@ -294,6 +305,7 @@ def run_case(case):
         except subprocess.TimeoutExpired:
             timed_out = True
         end_session(process)
+        RUNNING.discard(process)
     return judge(case, process.returncode, time.monotonic() - began, output.decode(errors="replace"), timed_out)
 
 
@@ -415,6 +427,9 @@ def main():
     for ring, reason in broken.items():
         TERMINAL.print(f"FAIL            {ring}: {reason}")
     began = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:    # nohup
+            signal.signal(number, stop)
     for case in cases:
         case.argv += args.words if f"{case.ring}/{case.name}" in wanted else []
     named = [c for c in cases if f"{c.ring}/{c.name}" in wanted or not c.on_demand]
