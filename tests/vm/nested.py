@@ -44,7 +44,7 @@ def run(script, args, kernel, host, guests, logs, name, timeout=1500):
     env.update({k: os.environ[k] for k in ("XDG_CACHE_HOME", "SLUICE_BUILD") if k in os.environ})
     settings = " ".join(f"'{k}={v}'" for k, v in env.items())
     ours = {"driver": "ours", "load_driver": False} if host == "ours" else {}
-    # Its QEMU asks for the time all the time; and a guest's kernel wonders at the XSAVE that is left of an emulated one.
+    # Its QEMU asks for the time all the time, and a guest's kernel would wonder at what is left of an emulated XSAVE.
     with VM(kernel=kernel, load=["vhost_vsock"], modules=DIAG + KVM, share_root=True, mem=2048, cpus=2, log_dir=logs,
             name=name, append="tsc=reliable", cpu="xsave=off", **ours) as outer:
         outer.run("modprobe kvm_amd || modprobe kvm_intel")
