@@ -574,7 +574,7 @@ class VM:
         cpio = Cpio()
         visible = [str(p) for p in (ROOT, cache_dir().resolve()) if str(p).startswith(("/tmp/", "/run/"))]
         cpio.file("etc/sluice.conf", f"NONCE={self.nonce}\nLOAD='{' '.join(self.load)}'\n"
-                  f"OURS={'1' if self.driver == 'ours' and STOCK_DRIVER in self.load else ''}\n"
+                  f"OURS={'1' if self.driver == 'ours' and self.load else ''}\n"
                   f"SHARE_ROOT={'1' if self.share_root else ''}\nSHARE_VISIBLE='{' '.join(visible)}'\n"
                   f"SHELL_ON_CONSOLE={'1' if shell else ''}\n", executable=False)
         quoted = {k: "'" + str(v).replace("'", "'\\''") + "'" for k, v in self.env.items()}
@@ -700,6 +700,10 @@ class VM:
         lines = self.console.read_text(errors="replace").splitlines()[-25:]
         complaints = "".join(f"    {line}\n" for line in self.problems()[:10])
         complaints = complaints and f"the kernel complained:\n{complaints}"
+        said = self.qemu_log.read_text(errors="replace").splitlines()[1:][-10:]
+        complaints += "".join(f"QEMU: {line}\n" for line in said)
+        if self.process and self.process.poll() is not None:
+            complaints += f"QEMU ended with status {self.process.returncode}\n"
         return f"{complaints}last lines of {self.console}:\n    " + "\n    ".join(lines)
 
     def _killed(self, message):
