@@ -530,6 +530,7 @@ class VM:
     kernel      "6.1", "6.12", "newest", or a directory (see KernelDirectory)
     driver      "ours" (our modules installed and the guest driver loaded), "stock" or "none"
     cpus        2, if it does not say; the newest kernel has 1
+    cpu         what to change of the processor, as QEMU's -cpu has it
     load        further modules to load at boot, in order
     load_driver False: install, but do not load
     modules     further modules to have in the tree
@@ -543,7 +544,7 @@ class VM:
 
     at_end = []    # functions of a VM, to be called before it powers off
 
-    def __init__(self, kernel="6.1", driver="none", cpus=None, mem=512, load=(), load_driver=True, modules=(),
+    def __init__(self, kernel="6.1", driver="none", cpus=None, cpu="", mem=512, load=(), load_driver=True, modules=(),
                  programs=(), files=None, vsock=None, share_root=False, env=None, allow=(), qemu_args=(), append="",
                  accel="auto", log_dir=None, name="vm", boot_timeout=None):
         self.kernel = find_kernel(kernel)
@@ -555,7 +556,7 @@ class VM:
         self.modules = list(dict.fromkeys(MODULES + list(modules) + list(load)))
         self.programs, self.files, self.vsock, self.share_root = list(programs), dict(files or {}), vsock, share_root
         self.env, self.allow, self.qemu_args, self.append = dict(env or {}), list(allow), list(qemu_args), append
-        self.name = name
+        self.name, self.cpu = name, cpu
         self.accel = best_accelerator() if accel == "auto" else accel
         self.boot_timeout = boot_timeout or (60 if self.accel == "kvm" else 240)
         self.init_timeout = self.boot_timeout / 2
@@ -573,7 +574,7 @@ class VM:
         cpio = Cpio()
         visible = [str(p) for p in (ROOT, cache_dir().resolve()) if str(p).startswith(("/tmp/", "/run/"))]
         cpio.file("etc/sluice.conf", f"NONCE={self.nonce}\nLOAD='{' '.join(self.load)}'\n"
-                  f"OURS={'1' if self.driver == 'ours' and STOCK_DRIVER in self.load else ''}\n"
+                  f"OURS={'1' if self.driver == 'ours' and self.load else ''}\n"
                   f"SHARE_ROOT={'1' if self.share_root else ''}\nSHARE_VISIBLE='{' '.join(visible)}'\n"
                   f"SHELL_ON_CONSOLE={'1' if shell else ''}\n", executable=False)
         quoted = {k: "'" + str(v).replace("'", "'\\''") + "'" for k, v in self.env.items()}
@@ -611,8 +612,8 @@ class VM:
         cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {emulated} {self.append}".strip()
         # cmpxchg16b, emulated for several processors, now and then kills a kernel in kmalloc() before any module is
         # loaded; without it in the processor, kernels do without.
-        accel = ["-accel", "kvm", "-cpu", "host"] if self.accel == "kvm" else \
-            ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off,cx16=off"]
+        accel, cpu = ("kvm", "host") if self.accel == "kvm" else ("tcg,thread=multi", "max,la57=off,cx16=off")
+        accel = ["-accel", accel, "-cpu", f"{cpu},{self.cpu}" if self.cpu else cpu]
         argv = [qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35",
                 *accel, "-smp", str(self.cpus), "-m", f"{self.mem}M",
                 "-object", f"memory-backend-memfd,id=mem0,size={self.mem}M,share=on", "-machine", "memory-backend=mem0",
@@ -699,6 +700,10 @@ class VM:
         lines = self.console.read_text(errors="replace").splitlines()[-25:]
         complaints = "".join(f"    {line}\n" for line in self.problems()[:10])
         complaints = complaints and f"the kernel complained:\n{complaints}"
+        said = self.qemu_log.read_text(errors="replace").splitlines()[1:][-10:]
+        complaints += "".join(f"QEMU: {line}\n" for line in said)
+        if self.process and self.process.poll() is not None:
+            complaints += f"QEMU ended with status {self.process.returncode}\n"
         return f"{complaints}last lines of {self.console}:\n    " + "\n    ".join(lines)
 
     def _killed(self, message):
