@@ -278,18 +278,6 @@ static void dev_pump(struct vst_link *link)
 	vst_pkts_free(&done);
 }
 
-static void dev_reap(struct vst_link *link)
-{
-	struct vst_dev *dev = dev_of(link);
-	LIST_HEAD(done);
-
-	spin_lock(&link->tx_lock);
-	if (link->up)
-		reap_tx(dev, &done);
-	spin_unlock(&link->tx_lock);
-	vst_pkts_free(&done);
-}
-
 static void tx_work(struct work_struct *work)
 {
 	dev_pump(&container_of(work, struct vst_dev, tx_work)->link);
@@ -520,7 +508,8 @@ static void dev_free(struct vst_link *link)
 
 static const struct vst_link_ops dev_link_ops = {
 	.pump = dev_pump,
-	.reap = dev_reap,
+	/* All of it: the device may find that we know what it has used, and spare the interrupt others wait for. */
+	.reap = dev_pump,
 	.resume_rx = dev_resume_rx,
 	.free = dev_free,
 };

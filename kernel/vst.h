@@ -327,7 +327,7 @@ struct vst_side {
 struct vst_link_ops {
 	/* Move what waits to the ring, as far as it has room. Called without locks; may not sleep. */
 	void (*pump)(struct vst_link *link);
-	/* Take back what the device has used; like pump() otherwise. */
+	/* Take back what the device has used, and let go what waits for that; like pump() otherwise. */
 	void (*reap)(struct vst_link *link);
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);

@@ -143,8 +143,10 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct vh_cha
 		dev->current_pkt = out.pkt;
 		dev->current_off = 0;
 	}
-	*idle = !have;
+	/* What is kept back behind packets that the guest has now is next. */
+	*idle = !have && list_empty(&turn->copied);
 	if (!have) {
+		account_copied(dev, turn);
 		vh_ring_unpop(r);
 		return VSP_OK;
 	}

@@ -7,7 +7,8 @@
  * Threads pick scenarios at random and run them against the services that tests/debug/stress offers on the host (see
  * there) until the time is up. Signals rain on all of them. With `fail`, allocations of these threads may fail (the
  * kernel's fault injection, filtered by task). Connections may break at any time and for any reason, but what arrives
- * must be what was sent, and nothing may take longer than its timeout. With `calm` connections may not break either.
+ * must be what was sent, and nothing may take longer than its timeout. With `calm` connections may not break either;
+ * datagrams may always be lost, but then not all of them.
  *
  * Prints counters; exit status 1 if anything was wrong.
  */
@@ -46,11 +47,14 @@ enum {
 	PORT_SOURCE,
 	PORT_ABRUPT,
 	PORT_MESSAGES,
+	PORT_DATAGRAMS,
 	PORT_NOBODY = 1999,
 	PORT_LISTEN = 2000, /* the first of ... */
 	NUM_LISTEN = 8,
 	MAX_THREADS = 64,
 	MAX_SIZE = 150000,
+	MAX_DATAGRAM = 65536,
+	BURST = 100, /* small writes without a look at what comes back */
 	STALL_SECONDS = 60,
 };
 
@@ -68,7 +72,7 @@ static int n_workers;
 static atomic_bool over;
 static bool calm, fail;
 static atomic_int wrong;
-static atomic_ulong bytes, connected, broken, refused, faulted, accepted;
+static atomic_ulong bytes, connected, broken, refused, faulted, accepted, tossed, caught;
 
 static time_t now(void)
 {
@@ -446,6 +450,199 @@ static void zerocopy(struct worker *w)
 		atomic_fetch_add(&bytes, n);
 	}
 out:
+	close(fd);
+}
+
+/* Wait until the device has taken all; somebody has to let go what is kept back. */
+static void drained(int fd)
+{
+	time_t until = now() + STALL_SECONDS;
+	int left;
+
+	while (!ioctl(fd, SIOCOUTQ, &left) && left) {
+		usleep(1000); /* poll interval */
+		if (now() > until) {
+			complain("%d bytes do not leave", left);
+			break;
+		}
+	}
+}
+
+/* Many small writes, which wait for the device: by themselves, in the user's pages, or behind a socket that goes. */
+static void chatter(struct worker *w)
+{
+	int fd = dial(w, PORT_ECHO), one = 1, flags = MSG_NOSIGNAL;
+	uint64_t offset = 0;
+
+	if (fd < 0)
+		return;
+	if (!rnd(w, 3) && !setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)))
+		flags |= MSG_ZEROCOPY;
+	for (int rounds = 1 + (int)rnd(w, 10); rounds-- && !atomic_load(&over);) {
+		uint32_t sends = 0;
+		size_t n = 0;
+
+		fill(w->out, offset, BURST * 300);
+		for (uint32_t burst = 1 + rnd(w, BURST); sends < burst;) {
+			ssize_t sent = send(fd, w->out + n, 1 + rnd(w, 299), flags);
+
+			if (sent < 0 && (errno == ENOBUFS || excuse(errno, "chatter, send")))
+				continue;
+			if (sent <= 0)
+				goto out;
+			n += (size_t)sent;
+			sends++;
+		}
+		if (!rnd(w, 10))
+			goto out;
+		if (calm && !rnd(w, 3))
+			drained(fd);
+		if (!take(w, fd, offset, n, "chatter, recv") || ((flags & MSG_ZEROCOPY) && !pages_back(fd, sends)))
+			goto out;
+		offset += n;
+		atomic_fetch_add(&bytes, n);
+	}
+out:
+	close(fd);
+}
+
+/* The same with messages. */
+static void small_messages(struct worker *w)
+{
+	int fd = dial(w, PORT_MESSAGES);
+	size_t lengths[BURST];
+
+	if (fd < 0)
+		return;
+	for (int rounds = 1 + (int)rnd(w, 10); rounds-- && !atomic_load(&over);) {
+		uint32_t n = 0, burst = 1 + rnd(w, BURST);
+
+		while (n < burst) {
+			lengths[n] = 1 + rnd(w, 300);
+			fill(w->out, n, lengths[n]);
+			if (send(fd, w->out, lengths[n], MSG_NOSIGNAL) > 0)
+				n++;
+			else if (!excuse(errno, "small messages, send"))
+				goto out;
+		}
+		if (!rnd(w, 10))
+			goto out;
+		for (uint32_t i = 0; i < n;) {
+			ssize_t got = recv(fd, w->in, MAX_SIZE, 0);
+
+			if (got < 0 && excuse(errno, "small messages, recv"))
+				continue;
+			if (got > 0 && (size_t)got != lengths[i])
+				complain("small messages: %zd bytes, not %zu", got, lengths[i]);
+			if (got <= 0 || !check(w->in, i, (size_t)got, "small messages"))
+				goto out;
+			i++;
+		}
+	}
+out:
+	close(fd);
+}
+
+/* A datagram's length says what its bytes are. */
+static bool toss(struct worker *w, int fd, struct sockaddr_vm to)
+{
+	size_t n = rnd(w, 8) ? rnd(w, 200) : rnd(w, 2) ? rnd(w, MAX_DATAGRAM + 1) : MAX_DATAGRAM;
+	int flags = rnd(w, 4) ? 0 : MSG_DONTWAIT;
+
+	fill(w->out, n, n);
+	while (sendto(fd, w->out, n, flags, (struct sockaddr *)&to, sizeof(to)) < 0) {
+		/* There may be no sockets of this machine's own. */
+		if ((errno == EAGAIN && flags) || (errno == ENODEV && to.svm_cid == VMADDR_CID_LOCAL))
+			return true;
+		if (errno == EPIPE || !excuse(errno, "datagram, send"))
+			return false;
+	}
+	atomic_fetch_add(&tossed, 1);
+	return true;
+}
+
+/* One that came is whole; but it may be lost. Returns its length, or -1; *@from: who sent it. */
+static ssize_t fetch(struct worker *w, int fd, struct sockaddr_vm *from)
+{
+	socklen_t length = sizeof(*from);
+	ssize_t n;
+
+	if (!rnd(w, 4))
+		recv(fd, w->in, rnd(w, 100), MSG_PEEK | (rnd(w, 2) ? MSG_DONTWAIT : 0));
+	n = recvfrom(fd, w->in, MAX_SIZE, 0, (struct sockaddr *)from, &length);
+	if (n < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNREFUSED)
+		excuse(errno, "datagram, recv");
+	if (n < 0)
+		return -1;
+	check(w->in, (size_t)n, (size_t)n, "datagram");
+	atomic_fetch_add(&caught, n > 0);
+	return n;
+}
+
+/* With a timeout in which an answer comes, as a rule; -1 where there are no datagrams just now. */
+static int new_datagram_socket(struct worker *w)
+{
+	struct timeval wait = { .tv_usec = 200000 }, timeout = { .tv_sec = STALL_SECONDS };
+	int fd = socket(AF_VSOCK, SOCK_DGRAM | SOCK_CLOEXEC, 0), room = 1 + (int)rnd(w, 100000);
+
+	if (fd < 0) {
+		if (errno != EINTR && calm)
+			complain("datagram socket: %s", strerror(errno));
+		usleep(1000); /* poll interval */
+		return -1;
+	}
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	if (!rnd(w, 3))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	if (!rnd(w, 6))
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	return fd;
+}
+
+/* To the echo and, with other sockets here, to themselves; the socket goes while some are on their way. */
+static void datagrams(struct worker *w)
+{
+	struct sockaddr_vm echo = address(VMADDR_CID_HOST, PORT_DATAGRAMS), from;
+	struct sockaddr_vm here = address(VMADDR_CID_LOCAL, PORT_LISTEN + rnd(w, NUM_LISTEN));
+	int fd = new_datagram_socket(w), value;
+
+	if (fd < 0)
+		return;
+	if (!rnd(w, 3))
+		connect(fd, (struct sockaddr *)&echo, sizeof(echo));
+	for (int rounds = 1 + (int)rnd(w, 8); rounds-- && !atomic_load(&over);) {
+		for (uint32_t burst = 1 + rnd(w, BURST); burst--;) {
+			if (!toss(w, fd, rnd(w, 20) ? echo : here))
+				goto out;
+		}
+		while (rnd(w, 30) && fetch(w, fd, &from) >= 0)
+			;
+		if (!rnd(w, 4))
+			ioctl(fd, SIOCOUTQ, &value);
+		if (!rnd(w, 10))
+			shutdown(fd, (int)rnd(w, 3));
+	}
+out:
+	close(fd);
+}
+
+/* Send back what comes from the host, or from here. */
+static void answer_datagrams(struct worker *w)
+{
+	struct sockaddr_vm at = address(VMADDR_CID_ANY, PORT_LISTEN + rnd(w, NUM_LISTEN)), from;
+	int fd = new_datagram_socket(w);
+	ssize_t n;
+
+	if (fd < 0)
+		return;
+	if (!bind(fd, (struct sockaddr *)&at, sizeof(at))) {
+		for (int rounds = (int)rnd(w, 100); rounds-- && !atomic_load(&over);) {
+			n = fetch(w, fd, &from);
+			if (n >= 0)
+				sendto(fd, w->in, (size_t)n, MSG_DONTWAIT, (struct sockaddr *)&from, sizeof(from));
+		}
+	}
 	close(fd);
 }
 
@@ -847,6 +1044,10 @@ static const struct scenario {
 	{ "kill_child", kill_child, 1 },
 	{ "messages", messages, 5 },
 	{ "zerocopy", zerocopy, 4 },
+	{ "chatter", chatter, 5 },
+	{ "small_messages", small_messages, 4 },
+	{ "datagrams", datagrams, 5 },
+	{ "answer_datagrams", answer_datagrams, 3 },
 	{ "sockmap", sockmap, 2 },
 	{ "tap", tap, 2 },
 };
@@ -960,8 +1161,11 @@ int main(int argc, char **argv)
 		}
 	}
 	conduct(now() + atoi(argv[1]));
-	printf("connected %lu, accepted %lu, refused %lu, broken %lu, faulted %lu, bytes %lu, wrong %d\n", connected,
-	       accepted, refused, broken, faulted, bytes, wrong);
+	if (calm && tossed && !caught)
+		complain("no datagram came back");
+	printf("connected %lu, accepted %lu, refused %lu, broken %lu, faulted %lu, bytes %lu, datagrams %lu, %lu came, "
+	       "wrong %d\n",
+	       connected, accepted, refused, broken, faulted, bytes, tossed, caught, wrong);
 	fflush(stdout);
 	_exit(wrong ? 1 : 0);
 }

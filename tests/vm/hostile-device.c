@@ -11,7 +11,8 @@
  *   pending, cancel          packets that wait for receive buffers; forget these
  *   expect FIELD=VALUE...    the next packet from the guest that matches; waits up to ms=
  *   count FIELD=VALUE...     how many such packets are there; clear: forget all
- *   hold on|off              keep the transmit buffers; off gives all of them back
+ *   hold on|late|off         keep the transmit buffers; off gives all of them back, and so does late, but it leaves to
+ *                            off to look whether the guest wants an interrupt for them
  *   head ring=R head=H len=N skip=S   a used entry of one's own making, in the ring 0 (rx) or 1 (tx)
  *   event id=N len=N         an event, into the event ring that is searched for in the guest's memory: the front-end
  *                            keeps this ring to itself and only its interrupt is shared
@@ -422,15 +423,26 @@ static bool receive_some(void)
 	return any;
 }
 
-static void give_held(void)
+static void give_held(bool late)
 {
 	struct vu_ring *ring = &g.dev.rings[VU_RING_TX];
+	u16 signalled = ring->signalled;
+	int call_fd = ring->call_fd;
 
 	for (u32 i = 0; i < g.n_held; i++)
 		vu_ring_use(ring, g.held[i], 0);
 	g.n_held = 0;
-	if (vu_ring_live(ring))
-		vu_ring_publish(ring);
+	if (!vu_ring_live(ring))
+		return;
+	if (late)
+		ring->call_fd = -1;
+	/* Once more, if they were published late. */
+	ring->published = ring->signalled;
+	vu_ring_publish(ring);
+	if (!late)
+		return;
+	ring->call_fd = call_fd;
+	ring->signalled = signalled;
 }
 
 /* ---- the event ring, which nobody gave us ---- */
@@ -680,7 +692,7 @@ static void run(char *line)
 	} else if (!strcmp(kept, "hold")) {
 		g.hold = !strcmp(args, "on");
 		if (!g.hold)
-			give_held();
+			give_held(!strcmp(args, "late"));
 		puts("ok");
 	} else if (!strcmp(kept, "storm")) {
 		g.storm = g.events.size != 0;

@@ -198,6 +198,42 @@ static void window(void)
 	guest_end(&g);
 }
 
+/* The length of what is in the next buffer that the host has filled. Nothing is posted, so nothing wakes the host. */
+static u32 next_filled(void)
+{
+	u64 until = now_ms() + WAIT_MS;
+	u32 len;
+
+	while (vu_drv_used(&g.peer.f.drv[0], &len) < 0) {
+		CHECK(now_ms() < until);
+		pause_a_little();
+	}
+	return len;
+}
+
+/* A small write is kept back behind one of which the guest has got a part, and follows when it has got the rest. */
+static void kept_back(void)
+{
+	enum { ROOM = 10, FIRST = 25, SECOND = 7 };
+	int l = host_listen(PORT, 8);
+	const u8 buf[FIRST] = { 0 };
+	struct flow f;
+
+	guest_begin(&g, CID, 2, VSP_HDR_LEN + ROOM, FEATURES);
+	f = open_by_guest(&g, l, PORT, 50);
+	CHECK(send(f.fd, buf, FIRST, 0) == FIRST);
+	for (u32 i = 0; i < 2; i++)
+		CHECK(next_filled() == VSP_HDR_LEN + ROOM);
+	CHECK(send(f.fd, buf, SECOND, 0) == SECOND);
+	peer_post_all(&g.peer);
+	CHECK(next_filled() == VSP_HDR_LEN + FIRST - 2 * ROOM);
+	CHECK(next_filled() == VSP_HDR_LEN + SECOND);
+	f.got = f.written = FIRST + SECOND;
+	peer_post_all(&g.peer);
+	flow_finish(&g, &f);
+	guest_end(&g);
+}
+
 /* Packets that are there at once are given back with few interrupts, and what they say comes with few. */
 static void interrupts(void)
 {
@@ -281,6 +317,7 @@ const struct test flow_tests[] = {
 	{ "3 MiB each way while the kernel has no large blocks", small_pieces },
 	{ "half-close: the host reads the end and goes on writing", half_close },
 	{ "a writer stops at the guest's window", window },
+	{ "what is kept back behind a part of a packet follows the rest", kept_back },
 	{ "one interrupt for a batch", interrupts },
 	{ NULL, NULL },
 };
