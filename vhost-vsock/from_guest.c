@@ -88,6 +88,7 @@ static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool 
 			break;
 		if (!empty) {
 			packets++;
+			bytes += c.descs * VH_DESC_COST;
 			why = take(dev, r, &c, &bytes);
 			continue;
 		}

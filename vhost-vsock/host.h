@@ -27,10 +27,11 @@
 
 enum {
 	VH_REGIONS_MAX = 509,  /* regions of guest memory: what KVM allows by default */
-	VH_SEGS_MAX = 1024,    /* pieces of memory in one chain: as in-tree */
+	VH_SEGS_MAX = 1024,    /* pieces of memory in one chain: as in-tree; and descriptors, empty ones included */
 	VH_USED_BATCH = 64,    /* used entries that the guest is shown at once */
 	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
 	VH_TURN_BYTES = 512 << 10,
+	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
 	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
 };
@@ -79,6 +80,7 @@ struct vh_seg {
  * struct vh_chain - a chain that was taken from a ring
  * @head: give it back to vh_ring_use()
  * @bytes: of all pieces
+ * @descs: descriptors that it has
  * @nsegs: pieces in vh_ring.segs
  * @seg: the piece that the next copy begins in
  * @off: and where in it
@@ -86,6 +88,7 @@ struct vh_seg {
 struct vh_chain {
 	u16 head;
 	u32 bytes;
+	u32 descs;
 	u32 nsegs;
 	u32 seg;
 	u32 off;

@@ -151,6 +151,9 @@ static enum vsp_reject walk_chain(struct walk *w)
 		why = v.what == VSP_CHAIN_BAD ? v.why : add_pieces(w, d.addr, d.len);
 		if (why != VSP_OK)
 			return why;
+		/* Empty ones take time as well, and a table has room for 32,768. */
+		if (++w->c->descs > VH_SEGS_MAX)
+			return VSP_REJECT_CHAIN;
 	}
 	return v.what == VSP_CHAIN_BAD ? v.why : VSP_OK;
 }

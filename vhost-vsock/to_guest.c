@@ -29,7 +29,7 @@ void vh_forget_current(struct vh_dev *dev)
 /* What a turn has done so far. */
 struct turn {
 	u32 packets;
-	u32 bytes;
+	u32 bytes; /* copied, each descriptor counting VH_DESC_COST */
 	struct list_head copied; /* packets that the guest has */
 };
 
@@ -189,6 +189,7 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 			break;
 		if (!empty) {
 			turn->packets++;
+			turn->bytes += c.descs * VH_DESC_COST;
 			why = fill(dev, r, &c, turn, &idle);
 			continue;
 		}
