@@ -3,7 +3,7 @@
  * /dev/vhost-vsock driven by a guest made of packets: tests for our module, and a list of what its ioctls answer, to be
  * compared with the stock module's, as is how fast it is.
  *
- * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed
+ * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed | vhost-guest --neighbours
  */
 #include "host.h"
 #include "abi.h"
@@ -79,6 +79,8 @@ int main(int argc, char **argv)
 		return abi_list();
 	if (argc == 2 && !strcmp(argv[1], "--speed"))
 		return speed_list();
+	if (argc == 2 && !strcmp(argv[1], "--neighbours"))
+		return neighbours_list();
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		for (const struct test *t = all[i]; t->name; t++) {
 			u64 began = now_ms();
