@@ -274,6 +274,14 @@ enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len
 	return r->n_used < min_t(u32, VH_USED_BATCH, r->size) ? VSP_OK : vh_ring_publish(r);
 }
 
+/* Is there another chain? Memory that is not there counts: vh_ring_pop() will say so. */
+bool vh_ring_came(const struct vh_ring *r)
+{
+	u16 idx;
+
+	return !load16(r->avail + 2, &idx) || idx != r->last_avail;
+}
+
 /* Ask for a kick at the next chain. *@more: one came meanwhile, take it; no kick will come. */
 enum vsp_reject vh_ring_await(struct vh_ring *r, bool *more)
 {
