@@ -187,14 +187,14 @@ void vst_dgram_set_cid(u32 old, u32 cid)
 
 /* ---- routes ---- */
 
-void vst_dgram_add_side(struct vst_side *side, enum vst_dgram_way way)
+void vst_dgram_add_side(struct vst_side *side)
 {
-	rcu_assign_pointer(sides[way], side);
+	rcu_assign_pointer(sides[side->way], side);
 }
 
-void vst_dgram_remove_side(enum vst_dgram_way way)
+void vst_dgram_remove_side(struct vst_side *side)
 {
-	RCU_INIT_POINTER(sides[way], NULL);
+	RCU_INIT_POINTER(sides[side->way], NULL);
 	synchronize_rcu();
 }
 

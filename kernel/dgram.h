@@ -74,8 +74,8 @@ void vst_dgram_register(void);
 void vst_dgram_unregister(void);
 
 /* A side comes, before it has links; or goes, when no link is left. May sleep. */
-void vst_dgram_add_side(struct vst_side *side, enum vst_dgram_way way);
-void vst_dgram_remove_side(enum vst_dgram_way way);
+void vst_dgram_add_side(struct vst_side *side);
+void vst_dgram_remove_side(struct vst_side *side);
 
 /* VSP_TYPES() that a link has beside those that were negotiated. */
 u32 vst_dgram_types(void);

@@ -21,27 +21,39 @@ static const struct rhashtable_params flow_params = {
 };
 
 /**
- * vst_side_init - prepare a transport's table and its workers
- * @side: zeroed memory, but for what its module sets afterwards
+ * vst_side_register - sockets find a transport from now on
+ * @side: zeroed memory, but for what is its module's
  *
- * Return: 0 or -ENOMEM. May sleep.
+ * Return: 0, -ENOMEM, or -EBUSY if another one is registered for this way. May sleep.
  */
-int vst_side_init(struct vst_side *side)
+int vst_side_register(struct vst_side *side)
 {
-	int err;
+	int err, feature = side->way == VST_DGRAM_TO_HOST ? VSOCK_TRANSPORT_F_G2H : VSOCK_TRANSPORT_F_H2G;
 
 	side->wq = alloc_workqueue("vst", WQ_UNBOUND, 0);
 	if (!side->wq)
 		return -ENOMEM;
 	err = rhashtable_init(&side->flows, &flow_params);
 	if (err)
-		destroy_workqueue(side->wq);
+		goto destroy_wq;
+	err = vsock_core_register(&side->ops, feature);
+	if (err)
+		goto destroy_flows;
+	vst_dgram_add_side(side);
+	return 0;
+
+destroy_flows:
+	rhashtable_destroy(&side->flows);
+destroy_wq:
+	destroy_workqueue(side->wq);
 	return err;
 }
 
-/* The transport is unregistered, so no socket, and no flow in the table, is left. */
-void vst_side_exit(struct vst_side *side)
+/* No link is left. Nor is a socket, and a flow in the table, once the core has let go of the transport. */
+void vst_side_unregister(struct vst_side *side)
 {
+	vst_dgram_remove_side(side);
+	vsock_core_unregister(&side->ops);
 	/* An inbox may be waiting for its timer, which destroying the queue would not wait for. */
 	wait_var_event(&side->n_inboxes, !atomic_read(&side->n_inboxes));
 	/* Waits for a close_timeout() that dropped the last socket and has yet to return. */

@@ -45,8 +45,8 @@ MODULE_PARM_DESC(max_resets, "ended connections of a device or guest whose reset
 
 EXPORT_SYMBOL_GPL(vst_sock_ops);
 EXPORT_SYMBOL_GPL(vst_sock_init);
-EXPORT_SYMBOL_GPL(vst_side_init);
-EXPORT_SYMBOL_GPL(vst_side_exit);
+EXPORT_SYMBOL_GPL(vst_side_register);
+EXPORT_SYMBOL_GPL(vst_side_unregister);
 EXPORT_SYMBOL_GPL(vst_link_init);
 EXPORT_SYMBOL_GPL(vst_link_tryget);
 EXPORT_SYMBOL_GPL(vst_link_put);
@@ -62,8 +62,6 @@ EXPORT_SYMBOL_GPL(vst_pkts_free);
 EXPORT_SYMBOL_GPL(vst_rx_ready);
 EXPORT_SYMBOL_GPL(vst_rx);
 EXPORT_SYMBOL_GPL(vst_stat_name);
-EXPORT_SYMBOL_GPL(vst_dgram_add_side);
-EXPORT_SYMBOL_GPL(vst_dgram_remove_side);
 EXPORT_SYMBOL_GPL(vst_dgram_types);
 EXPORT_SYMBOL_GPL(vst_dgram_forget);
 EXPORT_SYMBOL_GPL(vst_dgram_discover);

@@ -936,9 +936,7 @@ static int __init vst_virtio_init(void)
 	dev_wq = alloc_workqueue("virtio_vsock", WQ_HIGHPRI | WQ_PERCPU, 0);
 	if (!dev_wq)
 		return -ENOMEM;
-	err = vst_side_init(&guest_side);
-	if (err)
-		goto destroy_wq;
+	guest_side.way = VST_DGRAM_TO_HOST;
 	guest_side.route = route;
 	guest_side.ops = vst_sock_ops;
 	guest_side.ops.module = THIS_MODULE;
@@ -949,20 +947,16 @@ static int __init vst_virtio_init(void)
 #ifdef VST_HAVE_REMOTE_CID
 	guest_side.ops.has_remote_cid = guest_has_remote_cid;
 #endif
-	err = vsock_core_register(&guest_side.ops, VSOCK_TRANSPORT_F_G2H);
+	err = vst_side_register(&guest_side);
 	if (err)
-		goto exit_side;
-	vst_dgram_add_side(&guest_side, VST_DGRAM_TO_HOST);
+		goto destroy_wq;
 	err = register_virtio_driver(&vst_driver);
 	if (err)
-		goto remove_dgrams;
+		goto unregister_side;
 	return 0;
 
-remove_dgrams:
-	vst_dgram_remove_side(VST_DGRAM_TO_HOST);
-	vsock_core_unregister(&guest_side.ops);
-exit_side:
-	vst_side_exit(&guest_side);
+unregister_side:
+	vst_side_unregister(&guest_side);
 destroy_wq:
 	destroy_workqueue(dev_wq);
 	return err;
@@ -971,9 +965,7 @@ destroy_wq:
 static void __exit vst_virtio_exit(void)
 {
 	unregister_virtio_driver(&vst_driver);
-	vst_dgram_remove_side(VST_DGRAM_TO_HOST);
-	vsock_core_unregister(&guest_side.ops);
-	vst_side_exit(&guest_side);
+	vst_side_unregister(&guest_side);
 	destroy_workqueue(dev_wq);
 }
 

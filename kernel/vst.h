@@ -313,14 +313,27 @@ struct vst_flow {
 	bool mute;
 };
 
-/* One transport. Static in the module that registers it. */
+/**
+ * struct vst_side - one transport; static in the module that registers it
+ *
+ * Its module's:
+ * @ops: vst_sock_ops, and what differs
+ * @way: which of the two it is
+ * @route: the link that leads to @remote_cid, with a reference, or what connect() answers; must not sleep
+ *
+ * vst_side_register()'s:
+ * @flows: the table
+ * @wq: accepts, and close timers; unloading waits for it
+ * @n_inboxes: listeners with requests waiting, of all links
+ */
 struct vst_side {
 	struct vsock_transport ops;
-	struct rhashtable flows;
-	struct workqueue_struct *wq; /* accepts, and close timers; unloading waits for it */
-	atomic_t n_inboxes;	     /* listeners with requests waiting, of all links */
-	/* The link that leads to @remote_cid, with a reference, or what connect() answers. Must not sleep. */
+	enum vst_dgram_way way;
 	struct vst_link *(*route)(u32 remote_cid);
+
+	struct rhashtable flows;
+	struct workqueue_struct *wq;
+	atomic_t n_inboxes;
 };
 
 /* What a link needs of the driver behind it. */
@@ -458,8 +471,8 @@ struct vst_flow *vst_flow_of_unlocked(const struct vsock_sock *vsk);
 struct vst_flow *vst_flow_find(struct vst_side *side, const struct vst_key *key);
 struct sock *vst_flow_sock(struct vst_flow *flow);
 void vst_flow_purge_rx(struct vst_flow *flow);
-int vst_side_init(struct vst_side *side);
-void vst_side_exit(struct vst_side *side);
+int vst_side_register(struct vst_side *side);
+void vst_side_unregister(struct vst_side *side);
 
 /* link.c */
 void vst_link_init(struct vst_link *link, struct vst_side *side, const struct vst_link_ops *ops, u32 local_cid);

@@ -71,6 +71,11 @@ static enum vsp_reject take(struct vh_dev *dev, struct vh_ring *r, struct vh_cha
 	return vh_ring_use(r, c, 0);
 }
 
+static bool ring_came(struct vh_worker *w)
+{
+	return vh_ring_came(&w->dev->rings[VH_FROM_GUEST]);
+}
+
 /* Take packets until there are none, the turn is over (*@more), or none may be taken now: resume_rx() will come. */
 static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool *more)
 {
@@ -88,10 +93,13 @@ static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool 
 			break;
 		if (!empty) {
 			packets++;
+			bytes += c.descs * VH_DESC_COST;
 			why = take(dev, r, &c, &bytes);
 			continue;
 		}
 		why = vh_ring_publish(r);
+		if (why == VSP_OK && vh_worker_poll(&r->worker, ring_came))
+			continue;
 		if (why == VSP_OK)
 			why = vh_ring_await(r, &came);
 		if (why == VSP_OK && !came)

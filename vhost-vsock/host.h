@@ -27,12 +27,14 @@
 
 enum {
 	VH_REGIONS_MAX = 509,  /* regions of guest memory: what KVM allows by default */
-	VH_SEGS_MAX = 1024,    /* pieces of memory in one chain: as in-tree */
+	VH_SEGS_MAX = 1024,    /* pieces of memory in one chain: as in-tree; and descriptors, empty ones included */
 	VH_USED_BATCH = 64,    /* used entries that the guest is shown at once */
 	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
 	VH_TURN_BYTES = 512 << 10,
+	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
 	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
+	VH_POLL_MAX_US = 1000, /* that a worker looks for more before it sleeps; poll_us sets how long */
 };
 static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
 
@@ -79,6 +81,7 @@ struct vh_seg {
  * struct vh_chain - a chain that was taken from a ring
  * @head: give it back to vh_ring_use()
  * @bytes: of all pieces
+ * @descs: descriptors that it has
  * @nsegs: pieces in vh_ring.segs
  * @seg: the piece that the next copy begins in
  * @off: and where in it
@@ -86,16 +89,33 @@ struct vh_seg {
 struct vh_chain {
 	u16 head;
 	u32 bytes;
+	u32 descs;
 	u32 nsegs;
 	u32 seg;
 	u32 off;
 };
 
+/**
+ * struct vh_worker - the thread that serves a ring
+ * @dev: the device
+ * @task: the thread
+ * @pending: bit 0: there may be something to do
+ * @turn: does it
+ *
+ * The thread's own:
+ * @idle_since: when it last had nothing to do, in nanoseconds
+ * @poll_pays: the next work came before polling would have been given up
+ * @polls_won: how often polling found work; read without a lock
+ */
 struct vh_worker {
 	struct vh_dev *dev;
 	struct task_struct *task;
-	unsigned long pending; /* bit 0: there may be something to do */
+	unsigned long pending;
 	bool (*turn)(struct vh_dev *dev);
+
+	u64 idle_since;
+	bool poll_pays;
+	u64 polls_won;
 };
 
 /* The eventfd by which the guest kicks. */
@@ -122,7 +142,7 @@ struct vh_kick {
  * @mem: the guest's memory; the device's
  * @call: is signalled for an interrupt
  * @err: is signalled when the ring breaks
- * @busyloop: of VHOST_SET_VRING_BUSYLOOP_TIMEOUT, which asks for what the workers do not do; remembered
+ * @busyloop: of VHOST_SET_VRING_BUSYLOOP_TIMEOUT; remembered, but it is the module's poll_us that counts
  * @indirect: VH_F_INDIRECT was negotiated; @event_idx and @on_empty likewise
  *
  * While it runs:
@@ -247,6 +267,7 @@ enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c
 void vh_ring_unpop(struct vh_ring *r);
 enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len);
 enum vsp_reject vh_ring_publish(struct vh_ring *r);
+bool vh_ring_came(const struct vh_ring *r);
 enum vsp_reject vh_ring_await(struct vh_ring *r, bool *more);
 enum vsp_reject vh_ring_hush(struct vh_ring *r);
 bool vh_ring_read(struct vh_ring *r, struct vh_chain *c, void *to, u32 len);
@@ -263,6 +284,7 @@ int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct
 void vh_worker_stop(struct vh_worker *w);
 void vh_worker_free(struct vh_worker *w);
 void vh_worker_wake(struct vh_worker *w);
+bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w));
 int vh_kick_begin(struct vh_kick *k, struct file *file, struct vh_worker *worker);
 struct file *vh_kick_end(struct vh_kick *k);
 

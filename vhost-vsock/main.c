@@ -151,6 +151,9 @@ static void show_guest(struct seq_file *m, struct vh_dev *dev)
 	for (i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++)
 		seq_printf(m, "%u rejects/%s %lld\n", dev->cid, vsp_reject_name(i),
 			   atomic64_read(&dev->link.rejects[i]));
+	seq_printf(m, "%u polls_won %llu\n", dev->cid,
+		   READ_ONCE(dev->rings[VH_TO_GUEST].worker.polls_won) +
+			   READ_ONCE(dev->rings[VH_FROM_GUEST].worker.polls_won));
 }
 
 static int guests_show(struct seq_file *m, void *unused)
@@ -178,10 +181,9 @@ static struct miscdevice misc = {
 
 static int __init vh_init(void)
 {
-	int err = vst_side_init(&vh_side);
+	int err;
 
-	if (err)
-		return err;
+	vh_side.way = VST_DGRAM_TO_GUEST;
 	vh_side.route = route;
 	vh_side.ops = vst_sock_ops;
 	vh_side.ops.module = THIS_MODULE;
@@ -192,22 +194,18 @@ static int __init vh_init(void)
 #ifdef VST_HAVE_REMOTE_CID
 	vh_side.ops.has_remote_cid = host_has_remote_cid;
 #endif
-	err = vsock_core_register(&vh_side.ops, VSOCK_TRANSPORT_F_H2G);
+	err = vst_side_register(&vh_side);
 	if (err)
-		goto exit_side;
-	vst_dgram_add_side(&vh_side, VST_DGRAM_TO_GUEST);
+		return err;
 	err = misc_register(&misc);
 	if (err)
-		goto remove_dgrams;
+		goto unregister_side;
 	debug_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("guests", 0400, debug_dir, NULL, &guests_fops);
 	return 0;
 
-remove_dgrams:
-	vst_dgram_remove_side(VST_DGRAM_TO_GUEST);
-	vsock_core_unregister(&vh_side.ops);
-exit_side:
-	vst_side_exit(&vh_side);
+unregister_side:
+	vst_side_unregister(&vh_side);
 	return err;
 }
 
@@ -215,9 +213,7 @@ static void __exit vh_exit(void)
 {
 	debugfs_remove_recursive(debug_dir);
 	misc_deregister(&misc);
-	vst_dgram_remove_side(VST_DGRAM_TO_GUEST);
-	vsock_core_unregister(&vh_side.ops);
-	vst_side_exit(&vh_side);
+	vst_side_unregister(&vh_side);
 }
 
 module_init(vh_init);

@@ -151,6 +151,9 @@ static enum vsp_reject walk_chain(struct walk *w)
 		why = v.what == VSP_CHAIN_BAD ? v.why : add_pieces(w, d.addr, d.len);
 		if (why != VSP_OK)
 			return why;
+		/* Empty ones take time as well, and a table has room for 32,768. */
+		if (++w->c->descs > VH_SEGS_MAX)
+			return VSP_REJECT_CHAIN;
 	}
 	return v.what == VSP_CHAIN_BAD ? v.why : VSP_OK;
 }
@@ -269,6 +272,14 @@ enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len
 	e->id = cpu_to_le32(c->head);
 	e->len = cpu_to_le32(len);
 	return r->n_used < min_t(u32, VH_USED_BATCH, r->size) ? VSP_OK : vh_ring_publish(r);
+}
+
+/* Is there another chain? Memory that is not there counts: vh_ring_pop() will say so. */
+bool vh_ring_came(const struct vh_ring *r)
+{
+	u16 idx;
+
+	return !load16(r->avail + 2, &idx) || idx != r->last_avail;
 }
 
 /* Ask for a kick at the next chain. *@more: one came meanwhile, take it; no kick will come. */

@@ -29,7 +29,7 @@ void vh_forget_current(struct vh_dev *dev)
 /* What a turn has done so far. */
 struct turn {
 	u32 packets;
-	u32 bytes;
+	u32 bytes; /* copied, each descriptor counting VH_DESC_COST */
 	struct list_head copied; /* packets that the guest has */
 };
 
@@ -175,6 +175,24 @@ static bool work_waits(struct vh_dev *dev)
 	return waits;
 }
 
+/* Something may wait again. The bit was seen, so it need not wake us. */
+static bool work_came(struct vh_worker *w)
+{
+	return test_bit(0, &w->pending) && test_and_clear_bit(0, &w->pending);
+}
+
+/* The guest and the senders have all that is theirs before we look for more. *@idle: there is none. */
+static enum vsp_reject poll_for_work(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *idle)
+{
+	enum vsp_reject why = vh_ring_publish(r);
+
+	if (why != VSP_OK)
+		return why;
+	account_copied(dev, turn);
+	*idle = !vh_worker_poll(&r->worker, work_came);
+	return VSP_OK;
+}
+
 /* Fill buffers until nothing waits, there are none, or the turn is over (*@more). */
 static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *more)
 {
@@ -191,7 +209,10 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 			break;
 		if (!empty) {
 			turn->packets++;
+			turn->bytes += c.descs * VH_DESC_COST;
 			why = fill(dev, r, &c, turn, &idle);
+			if (why == VSP_OK && idle)
+				why = poll_for_work(dev, r, turn, &idle);
 			continue;
 		}
 		/* The guest is to kick when it has posted more, if that is what is missing. */

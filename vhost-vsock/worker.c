@@ -8,10 +8,54 @@
 #include <linux/cgroup.h>
 #include <linux/file.h>
 #include <linux/kthread.h>
+#include <linux/moduleparam.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/sched/task.h>
 
 #include "host.h"
+
+static unsigned int poll_us;
+
+static int set_poll_us(const char *value, const struct kernel_param *param)
+{
+	return param_set_uint_minmax(value, param, 0, VH_POLL_MAX_US);
+}
+
+static const struct kernel_param_ops poll_us_ops = { .set = set_poll_us, .get = param_get_uint };
+module_param_cb(poll_us, &poll_us_ops, &poll_us, 0644);
+MODULE_PARM_DESC(poll_us, "microseconds that a busy thread looks for more before it sleeps, up to 1000 (default 0)");
+
+static u64 poll_ns(void)
+{
+	return (u64)READ_ONCE(poll_us) * NSEC_PER_USEC;
+}
+
+/**
+ * vh_worker_poll - look for more for a moment before it is asked for
+ * @w: the worker; called by its thread, whose turn found nothing
+ * @came: is there something?
+ *
+ * To be woken, and to have the guest wake us, costs more than a moment. But that is worth something only where more is
+ * to be expected: if it came as soon the last time. Whoever else wants the processor has it.
+ */
+bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
+{
+	u64 now = local_clock(), until = now + poll_ns();
+
+	w->idle_since = now;
+	while (w->poll_pays && now < until && single_task_running() && !need_resched() && !signal_pending(current)) {
+		if (came(w)) {
+			WRITE_ONCE(w->polls_won, w->polls_won + 1);
+			return true;
+		}
+		cpu_relax();
+		now = local_clock();
+	}
+	w->poll_pays = false;
+	return false;
+}
 
 static int run(void *data)
 {
@@ -29,6 +73,7 @@ static int run(void *data)
 			continue;
 		}
 		__set_current_state(TASK_RUNNING);
+		w->poll_pays |= local_clock() - w->idle_since < poll_ns();
 		if (w->turn(w->dev))
 			set_bit(0, &w->pending);
 		cond_resched();

@@ -234,6 +234,7 @@ enum bad_chain {
 	BAD_TABLE_NOWHERE,
 	BAD_TABLE_CHAINED,
 	BAD_MANY_PIECES,
+	BAD_MANY_EMPTY,
 	NUM_BAD_CHAINS,
 };
 
@@ -252,6 +253,7 @@ static const char *const reasons[] = {
 	[BAD_TABLE_NOWHERE] = "memory",
 	[BAD_TABLE_CHAINED] = "indirect",
 	[BAD_MANY_PIECES] = "chain",
+	[BAD_MANY_EMPTY] = "chain",
 };
 
 static void make_bad(enum bad_chain bad, struct vu_drv *d)
@@ -305,7 +307,7 @@ static void make_bad(enum bad_chain bad, struct vu_drv *d)
 		break;
 	default:
 		for (u32 i = 0; i < 1025; i++)
-			table[i] = (struct vsp_wire_desc){ cpu_to_le64(gpa), cpu_to_le32(1),
+			table[i] = (struct vsp_wire_desc){ cpu_to_le64(gpa), cpu_to_le32(bad == BAD_MANY_PIECES),
 							   cpu_to_le16(i < 1024 ? VSP_DESC_NEXT : 0),
 							   cpu_to_le16((u16)(i + 1)) };
 		put(d, 0, gpa, 1025 * sizeof(*table), VSP_DESC_INDIRECT, 0);

@@ -3,7 +3,7 @@
  * /dev/vhost-vsock driven by a guest made of packets: tests for our module, and a list of what its ioctls answer, to be
  * compared with the stock module's, as is how fast it is.
  *
- * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed
+ * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed [NAME] | vhost-guest --neighbours
  */
 #include "host.h"
 #include "abi.h"
@@ -70,15 +70,17 @@ static int outcome(const struct test *t)
 
 int main(int argc, char **argv)
 {
-	static const struct test *const all[] = { flow_tests,	 message_tests, dgram_tests, life_tests,
+	static const struct test *const all[] = { flow_tests,	 message_tests, dgram_tests, life_tests,  polling_tests,
 						  hostile_tests, fault_tests,	log_tests,   random_tests };
 	bool good = true;
 
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 2 && !strcmp(argv[1], "--abi"))
 		return abi_list();
-	if (argc == 2 && !strcmp(argv[1], "--speed"))
-		return speed_list();
+	if (argc >= 2 && !strcmp(argv[1], "--speed"))
+		return speed_list(argc > 2 ? argv[2] : "");
+	if (argc == 2 && !strcmp(argv[1], "--neighbours"))
+		return neighbours_list();
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		for (const struct test *t = all[i]; t->name; t++) {
 			u64 began = now_ms();

@@ -17,7 +17,7 @@
 #include <linux/vhost.h>
 
 enum {
-	ROUNDS = 80,
+	ROUNDS = 40,
 	STEPS = 40, /* in a round */
 	DEVICES = 3,
 	SOCKETS = 4,
@@ -101,6 +101,31 @@ static void set_int(int dev, unsigned long request, int value)
 	ioctl(dev, request, &value);
 }
 
+/* What no other step asks of this device, what others have, or nobody; the argument is nonsense, or is not there. */
+static void any_request(int dev)
+{
+	static const unsigned long some[] = {
+		VHOST_GET_FEATURES,
+		VHOST_GET_BACKEND_FEATURES,
+		VHOST_SET_BACKEND_FEATURES,
+		VHOST_RESET_OWNER,
+		VHOST_SET_VRING_ENDIAN,
+		VHOST_GET_VRING_ENDIAN,
+		VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
+		VHOST_GET_VRING_BUSYLOOP_TIMEOUT,
+		VHOST_NET_SET_BACKEND,
+		VHOST_VDPA_SUSPEND,
+	};
+	unsigned long request = some[pick(sizeof(some) / sizeof(some[0]))];
+	u64 arg[64];
+
+	for (u32 i = 0; i < sizeof(arg) / sizeof(arg[0]); i++)
+		arg[i] = number();
+	if (!pick(8))
+		request = _IOC(pick(4), VHOST_VIRTIO, pick(256), pick(sizeof(arg)));
+	ioctl(dev, request, pick(8) ? (u64)(uintptr_t)arg : number());
+}
+
 /* Rings that are in order, with a packet or a buffer in each; or nonsense. */
 static void fill_memory(void)
 {
@@ -167,7 +192,7 @@ static void step(void)
 	u32 i = pick(DEVICES);
 	int dev = devices[i];
 
-	switch (pick(16)) {
+	switch (pick(17)) {
 	case 0:
 		close(dev);
 		devices[i] = open(DEVICE, O_RDWR | O_CLOEXEC);
@@ -210,6 +235,9 @@ static void step(void)
 		break;
 	case 14:
 		use_socket();
+		break;
+	case 15:
+		any_request(dev);
 		break;
 	default:
 		if (write(events[pick(4)], &one, sizeof(one)) < 0)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -152,14 +153,27 @@ static void round_trips(void)
 	guest_end(&g);
 }
 
-int speed_list(void)
+int speed_list(const char *only)
 {
-	throughput("to_guest_64k", true, 65536, 3776);
-	throughput("to_guest_64k_large_buffers", true, 65536, VSP_HDR_LEN + VSP_MAX_PAYLOAD);
-	throughput("to_guest_64", true, 64, 3776);
-	throughput("to_host_64k", false, 65536, 3776);
-	throughput("to_host_4k", false, 4096, 3776);
-	throughput("to_host_64", false, 64, 3776);
-	round_trips();
+	static const struct {
+		const char *name;
+		bool to_guest;
+		u32 size;
+		u32 buffer;
+	} all[] = {
+		{ "to_guest_64k", true, 65536, 3776 },
+		{ "to_guest_64k_large_buffers", true, 65536, VSP_HDR_LEN + VSP_MAX_PAYLOAD },
+		{ "to_guest_64", true, 64, 3776 },
+		{ "to_host_64k", false, 65536, 3776 },
+		{ "to_host_4k", false, 4096, 3776 },
+		{ "to_host_64", false, 64, 3776 },
+	};
+
+	for (u32 i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		if (strstr(all[i].name, only))
+			throughput(all[i].name, all[i].to_guest, all[i].size, all[i].buffer);
+	}
+	if (strstr("round_trips", only))
+		round_trips();
 	return 0;
 }
