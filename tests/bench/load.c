@@ -364,6 +364,29 @@ double load_copy(u64 ns)
 	return (double)done / (double)(load_now() - start);
 }
 
+double load_pipe(u64 ns, u32 piece)
+{
+	static char buf[PUMP_BYTES];
+	u64 start, done = 0;
+	int pipe[2];
+	pid_t w;
+
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pipe));
+	w = pump(pipe[1], piece, true);
+	start = load_now();
+	while (load_now() - start < ns) {
+		ssize_t n = read(pipe[0], buf, sizeof(buf));
+
+		CHECK(n > 0);
+		done += (u64)n;
+	}
+	start = load_now() - start;
+	stop(w);
+	close(pipe[0]);
+	close(pipe[1]);
+	return (double)done / (double)start;
+}
+
 double load_relay(u64 ns, u32 piece)
 {
 	static char buf[65536];

@@ -64,4 +64,7 @@ struct load_result load_memory(const struct load_side *side, const struct load *
 double load_copy(u64 ns);
 double load_relay(u64 ns, u32 piece);
 
+/* GB/s of a program that writes pieces of @piece to a Unix socket, whose other end is read as fast as can be. */
+double load_pipe(u64 ns, u32 piece);
+
 #endif

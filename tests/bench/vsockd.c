@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * How fast vsockd is beside another daemon, in one run, alternating, with a guest made of packets as the load (no
- * virtual machine). Each row states its windows: guest's / daemon's.
+ * virtual machine). Each row states its windows: guest's / daemon's. Rows to the guest say what the host's writer gives
+ * where somebody does nothing but empty its socket: no daemon can be faster, however slow the other is.
  *
  * Usage: VSOCKD=PATH [RIVAL=PATH] bench-vsockd [-t MILLISECONDS] [-n PAIRS] [-b] [TEXT]...
  * Only rows whose name has one of the TEXTs. -b: fail where a bar is missed. Without RIVAL vsockd stands alone.
@@ -133,7 +134,7 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 {
 	struct side ours = { .who = { fix_program(), r->poll_us } }, theirs = { .who.program = rival };
 	const bool compares = rival && r->judge != ALONE_AT_MOST, absolute = r->judge >= OURS_AT_MOST;
-	struct sample ratio = { 0 };
+	struct sample ratio = { 0 }, writer = { 0 };
 	double judged;
 	bool passed;
 
@@ -143,6 +144,8 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 			continue;
 		measure(&theirs, r);
 		add(&ratio, ours.values.at[i] / theirs.values.at[i]);
+		if (r->run == load_to_guest)
+			add(&writer, load_pipe(r->load.ns, r->load.piece));
 	}
 	printf("%-40s %-12s %-4s", r->name, r->windows, r->unit);
 	print_sample(&ours.values);
@@ -153,6 +156,10 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 		print_sample(&ratio);
 		printf("  cpu us %.0f %.0f", median(&ours.cpu), median(&theirs.cpu));
 		judged = absolute ? judged : median(&ratio);
+	}
+	if (writer.n) {
+		printf("  writer alone");
+		print_sample(&writer);
 	}
 	passed = good(r, judged) || (!compares && !absolute);
 	printf("  bar %s %g%s\n", r->judge == AT_LEAST ? ">=" : "<=", r->bar, passed ? "" : "  MISSED");
