@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -115,8 +116,11 @@ static void *run(void *arg)
 			else
 				deal_with(&events[i]);
 		}
-		busy = serve_due(l, again);
-		again = poll_on(l, n > 0 || busy);
+		busy = serve_due(l, again) || n > 0;
+		again = poll_on(l, busy);
+		/* Whom it looks out for may need this processor to do anything at all. */
+		if (l->polling && !busy)
+			sched_yield();
 		/* Last: it may take guests away. */
 		if (called)
 			serve_call(l);
