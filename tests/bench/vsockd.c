@@ -2,7 +2,7 @@
 /*
  * How fast vsockd is beside another daemon, in one run, alternating, with a guest made of packets as the load (no
  * virtual machine). Each row states its windows: guest's / daemon's. Rows to the guest say what the host's writer gives
- * where somebody does nothing but empty its socket: no daemon can be faster, however slow the other is.
+ * where a plain reader does nothing but empty its socket: a row that is near it measures the writer.
  *
  * Usage: VSOCKD=PATH [RIVAL=PATH] bench-vsockd [-t MILLISECONDS] [-n PAIRS] [-b] [TEXT]...
  * Only rows whose name has one of the TEXTs. -b: fail where a bar is missed. Without RIVAL vsockd stands alone.
