@@ -204,8 +204,8 @@ static void write_program(struct program *p)
 	}
 	for (u32 i = 0; i < ARRAY_SIZE(judged); i++)
 		judge(p, &judged[i]);
-		/* Its flags lie in memory, where a filter cannot look; the C library takes clone() then. */
 #ifdef __NR_clone3
+	/* Its flags lie in memory, where a filter cannot look; the C library takes clone() then. */
 	if_equal(p, __NR_clone3, 1);
 	answer(p, SECCOMP_RET_ERRNO | ENOSYS);
 #endif
