@@ -34,7 +34,7 @@ enum {
 	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
 	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
-	VH_POLL_MAX_US = 1000, /* that a worker looks for more before it sleeps; poll_us sets how long */
+	VH_POLL_MAX_US = 100000, /* that a worker looks for more before it sleeps; poll_us sets how long */
 };
 static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
 

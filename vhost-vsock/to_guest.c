@@ -182,15 +182,13 @@ static bool work_came(struct vh_worker *w)
 }
 
 /* The guest and the senders have all that is theirs before we look for more. *@idle: there is none. */
-static enum vsp_reject poll_for_work(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *idle)
+static enum vsp_reject poll_for_work(struct vh_ring *r, bool *idle)
 {
 	enum vsp_reject why = vh_ring_publish(r);
 
-	if (why != VSP_OK)
-		return why;
-	account_copied(dev, turn);
-	*idle = !vh_worker_poll(&r->worker, work_came);
-	return VSP_OK;
+	if (why == VSP_OK)
+		*idle = !vh_worker_poll(&r->worker, work_came);
+	return why;
 }
 
 /* Fill buffers until nothing waits, there are none, or the turn is over (*@more). */
@@ -212,7 +210,7 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 			turn->bytes += c.descs * VH_DESC_COST;
 			why = fill(dev, r, &c, turn, &idle);
 			if (why == VSP_OK && idle)
-				why = poll_for_work(dev, r, turn, &idle);
+				why = poll_for_work(r, &idle);
 			continue;
 		}
 		/* The guest is to kick when it has posted more, if that is what is missing. */

@@ -25,7 +25,7 @@ static int set_poll_us(const char *value, const struct kernel_param *param)
 
 static const struct kernel_param_ops poll_us_ops = { .set = set_poll_us, .get = param_get_uint };
 module_param_cb(poll_us, &poll_us_ops, &poll_us, 0644);
-MODULE_PARM_DESC(poll_us, "microseconds that a busy thread looks for more before it sleeps, up to 1000 (default 0)");
+MODULE_PARM_DESC(poll_us, "microseconds that a busy thread looks for more before it sleeps, up to 100000 (default 0)");
 
 static u64 poll_ns(void)
 {
@@ -38,22 +38,24 @@ static u64 poll_ns(void)
  * @came: is there something?
  *
  * To be woken, and to have the guest wake us, costs more than a moment. But that is worth something only where more is
- * to be expected: if it came as soon the last time. Whoever else wants the processor has it.
+ * to be expected: if it came as soon the last time. Whoever else wants the processor has it; what came while another
+ * had it is found when we are back.
  */
 bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
 {
-	u64 now = local_clock(), until = now + poll_ns();
+	u64 until;
 
-	w->idle_since = now;
-	while (w->poll_pays && now < until && single_task_running() && !need_resched() && !signal_pending(current)) {
+	w->idle_since = local_clock();
+	until = w->idle_since + poll_ns();
+	while (w->poll_pays) {
 		if (came(w)) {
 			WRITE_ONCE(w->polls_won, w->polls_won + 1);
 			return true;
 		}
+		w->poll_pays = local_clock() < until && single_task_running() && !need_resched() &&
+			       !signal_pending(current);
 		cpu_relax();
-		now = local_clock();
 	}
-	w->poll_pays = false;
 	return false;
 }
 
