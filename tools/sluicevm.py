@@ -41,6 +41,8 @@ COMPLAINTS = [
     r"possible (recursive|circular) locking", r"inconsistent lock state", r"INFO: task .* blocked", r"refcount_t",
     r"Call Trace", r"general protection", r"unreferenced object", r"Kernel panic", r"soft lockup", r"rcu.*stall",
     r"sluice-init: failed",
+    # A check of a debug kernel that gives up finds nothing from then on.
+    r"ODEBUG: Out of memory", r"kmemleak:.*(disabled|Cannot)",
 ]
 # Known noise of stock kernels under emulation, no matter what runs in them.
 HARMLESS = [r"\bRAS\b.*WARNING", r"lockdep is turned off", r"RCU lockdep checking is enabled"]
@@ -51,6 +53,7 @@ MODULES = [
     "vsock_loopback", "vsock_diag", "vsockmon", "vhost_vsock", "9p", "9pnet_virtio", "tun", "overlay",
     "virtio_balloon", "unix_diag",
 ]
+CHECKED_MEM, CHECKED_BOOT_S = 1536, 600    # MiB at least, and seconds emulated, for a kernel with checks
 STOCK_DRIVER = "vmw_vsock_virtio_transport"
 
 INIT = r"""#!/bin/busybox sh
@@ -128,6 +131,10 @@ serve script
 
 NEWLINE_SIGN = b"\x01"    # a newline within a request
 INIT_STARTED = "sluice-init: started"    # on the console, before any module
+LEAKS = "/sys/kernel/debug/kmemleak"    # a debug kernel's
+# What is younger at the beginning of a scan is spared by it; and a leak is what two scans in a row find unchanged.
+LEAK_AGE_S = 5
+LEAK_SCANS_S = 300    # that they may take in an emulated guest
 EMULATED_WATCHDOG_S = 60    # half of the time after which a processor counts as locked up; the kernel's most
 
 # In the guest: what our driver records of its connections' states, for tests/vm/replay-trace.c.
@@ -549,7 +556,7 @@ class VM:
                  accel="auto", log_dir=None, name="vm", boot_timeout=None):
         self.kernel = find_kernel(kernel)
         # Emulated, several CPUs of the newest kernel trip over its patching of its own code, before any module.
-        self.driver, self.cpus, self.mem = driver, cpus or (1 if kernel == "newest" else 2), mem
+        self.driver, self.cpus = driver, cpus or (1 if kernel == "newest" else 2)
         if driver not in ("ours", "stock", "none"):
             raise Failure(f"driver '{driver}' is none of: ours, stock, none")
         self.load = ([STOCK_DRIVER] if driver != "none" and load_driver else []) + list(load)
@@ -558,7 +565,10 @@ class VM:
         self.env, self.allow, self.qemu_args, self.append = dict(env or {}), list(allow), list(qemu_args), append
         self.name, self.cpu = name, cpu
         self.accel = best_accelerator() if accel == "auto" else accel
-        self.boot_timeout = boot_timeout or (60 if self.accel == "kvm" else 240)
+        # A kernel that somebody built may be one with checks, which cost memory and time.
+        checks = isinstance(self.kernel, KernelDirectory)
+        self.mem = max(mem, CHECKED_MEM) if checks else mem
+        self.boot_timeout = boot_timeout or (60 if self.accel == "kvm" else CHECKED_BOOT_S if checks else 240)
         self.init_timeout = self.boot_timeout / 2
         self.dir = Path(tempfile.mkdtemp(prefix="sluice-"))
         self.log_dir = Path(log_dir) if log_dir else self.dir
@@ -763,20 +773,27 @@ class VM:
         lines = self.console.read_text(errors="replace").splitlines()
         return [line.strip() for line in lines if complaint.search(line) and not harmless.search(line)]
 
+    def leaks(self):
+        """What was allocated and is lost, as a report; empty where the kernel does not look for such."""
+        if self.run(f"[ -e {LEAKS} ]")[0]:
+            return ""
+        return self.check(f"echo scan >{LEAKS} && sleep {LEAK_AGE_S + 1} && echo scan >{LEAKS} && cat {LEAKS}",
+                          LEAK_SCANS_S)
+
     def stop(self, timeout=60):
-        """Power off, and raise Failure if the kernel complained."""
+        """Power off, and raise Failure if the kernel complained, or lost memory."""
+        leaks = ""
         try:
             if self.process.poll() is None:
                 for function in self.at_end:
                     function(self)
-                leaks = "/sys/kernel/debug/kmemleak"
-                self.run(f"[ ! -e {leaks} ] || {{ echo scan >{leaks}; cat {leaks} >/dev/kmsg; }}", timeout)
+                leaks = self.leaks()
                 self.command_channel.sock.sendall(b"poweroff -f\n")
                 self.process.wait(timeout)
         except (subprocess.TimeoutExpired, OSError):
             raise Failure(f"{self.name}: the guest did not power off within {timeout} s\n{self._tail()}") from None
         finally:
-            problems = self.problems()
+            problems = self.problems() + leaks.splitlines()
             self.keep_logs = self.keep_logs or bool(problems)
             self.kill()
         if problems:

@@ -304,7 +304,14 @@ def run_kernel(title, kernel, lines, only, features=0, programs=(), **options):
 
 
 def run_lines(title, lines, words, **options):
-    """Every line on the DEFAULT kernels, or those that are named; the exit status. A kernel may be a directory."""
+    """
+    Every line on the DEFAULT kernels, or those that are named; the exit status. A kernel may be a directory.
+    part=N/M: of all lines each Mth, beginning with the Nth.
+    """
+    for word in [word for word in words if word.startswith("part=")]:
+        first, step = (int(n) for n in word[5:].split("/"))
+        lines = lines[first - 1::step]
+        words = [other for other in words if other != word]
     kernels = [word for word in words if word in KERNELS or "/" in word]
     only = [word for word in words if word not in kernels]
     if unknown := set(only) - {function.__name__ for _, function in lines}:

@@ -3,7 +3,7 @@
  * /dev/vhost-vsock driven by a guest made of packets: tests for our module, and a list of what its ioctls answer, to be
  * compared with the stock module's, as is how fast it is.
  *
- * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed [NAME] | vhost-guest --neighbours
+ * Usage: vhost-guest [NAME | @FILE]... | vhost-guest --abi | vhost-guest --speed [NAME] | vhost-guest --neighbours
  */
 #include "host.h"
 #include "abi.h"
@@ -18,10 +18,16 @@ enum {
 	TEST_SECONDS = 1200,
 };
 
-static bool wanted(const char *name, int argc, char **argv)
+/* A file of tests, which "@" and its name call for. */
+struct group {
+	const char *name;
+	const struct test *tests;
+};
+
+static bool wanted(const struct group *g, const char *name, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
-		if (strstr(name, argv[i]))
+		if (*argv[i] == '@' ? !strcmp(g->name, argv[i] + 1) : !!strstr(name, argv[i]))
 			return true;
 	}
 	return argc == 1;
@@ -70,8 +76,11 @@ static int outcome(const struct test *t)
 
 int main(int argc, char **argv)
 {
-	static const struct test *const all[] = { flow_tests,	 message_tests, dgram_tests, life_tests,  polling_tests,
-						  hostile_tests, fault_tests,	log_tests,   random_tests };
+	static const struct group all[] = { { "flows", flow_tests },	  { "messages", message_tests },
+					    { "dgrams", dgram_tests },	  { "life", life_tests },
+					    { "polling", polling_tests }, { "hostile", hostile_tests },
+					    { "faults", fault_tests },	  { "shortage", shortage_tests },
+					    { "log", log_tests },	  { "random", random_tests } };
 	bool good = true;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -82,11 +91,11 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "--neighbours"))
 		return neighbours_list();
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		for (const struct test *t = all[i]; t->name; t++) {
+		for (const struct test *t = all[i].tests; t->name; t++) {
 			u64 began = now_ms();
 			int result;
 
-			if (!wanted(t->name, argc, argv))
+			if (!wanted(&all[i], t->name, argc, argv))
 				continue;
 			result = outcome(t);
 			fprintf(stderr, "# %llu ms\n", (unsigned long long)(now_ms() - began));
