@@ -132,12 +132,11 @@ int host_listen(u32 port, int backlog)
 	return host_listen_for(false, port, backlog);
 }
 
-int host_connect_for(bool messages, u32 cid, u32 port)
+static int connect_within(int seconds, bool messages, u32 cid, u32 port)
 {
 	struct sockaddr_vm sa = address(cid, port);
 	int fd = host_socket(messages);
-	/* The core keeps a socket that connects without waiting for so long, even if it was closed. */
-	struct timeval patience = { .tv_sec = 2 };
+	struct timeval patience = { .tv_sec = seconds };
 	int err;
 
 	CHECK(fd >= 0);
@@ -149,9 +148,20 @@ int host_connect_for(bool messages, u32 cid, u32 port)
 	return -err;
 }
 
+int host_connect_for(bool messages, u32 cid, u32 port)
+{
+	/* The core keeps a socket that connects without waiting for so long, even if it was closed. */
+	return connect_within(2, messages, cid, port);
+}
+
 int host_connect(u32 cid, u32 port)
 {
 	return host_connect_for(false, cid, port);
+}
+
+int host_connect_patiently(u32 cid, u32 port)
+{
+	return connect_within(WAIT_MS / 1000, false, cid, port);
 }
 
 bool host_wait(int fd, short events, int ms)
@@ -398,8 +408,10 @@ long live(const char *what)
 	return number_in(path, "");
 }
 
-/* What the kernel holds, caches of files left out. */
+/* What the kernel holds, caches of files left out. One with KASAN holds much that was freed: that says nothing. */
 long memory_used_kib(void)
 {
+	if (!access("/sys/kernel/debug/kmemleak", F_OK))
+		return 0;
 	return number_in("/proc/meminfo", "MemTotal:") - number_in("/proc/meminfo", "MemAvailable:");
 }

@@ -81,8 +81,12 @@ void guest_quiet(struct guest *g);
 int host_listen(u32 port, int backlog);
 int host_listen_for(bool messages, u32 port, int backlog);
 
-/* A connection to @port of @cid that is being made; the errno of one that cannot be, negative. */
+/*
+ * A connection to @port of @cid that is being made; the errno of one that cannot be, negative. The patient one does not
+ * time out while its test does something else.
+ */
 int host_connect(u32 cid, u32 port);
+int host_connect_patiently(u32 cid, u32 port);
 int host_connect_for(bool messages, u32 cid, u32 port);
 
 /* 0 when it is made, or the errno that it failed with. */
