@@ -20,9 +20,8 @@ enum {
 	BUFFER = 3776,
 	ROOM = BUFFER - VSP_HDR_LEN, /* payload of a receive buffer */
 	LARGE = VSP_HDR_LEN + VSP_MAX_PAYLOAD,
-	REFUSALS = 100, /* a second: VST_DGRAM_REFUSALS */
-	REPLIES = 256,	/* that may wait: VSP_REPLIES_DEFAULT */
-	FLOOD = 40000,
+	REFUSALS = 100,	      /* a second: VST_DGRAM_REFUSALS */
+	REPLIES = 256,	      /* that may wait: VSP_REPLIES_DEFAULT */
 	GROWTH_MAX = 8 << 10, /* KiB that a flood may cost */
 };
 
@@ -370,13 +369,13 @@ static void refused(void)
 {
 	struct sockaddr_vm sa = address(CID, GUEST_PORT);
 	struct vsp_hdr hdr;
+	u32 answers = 0, flood = flood_of(40000);
 	u64 began, seconds;
-	u32 answers = 0;
 	int fd;
 
 	begin(256, BUFFER);
 	began = now_ms();
-	for (u32 i = 0; i < FLOOD; i++) {
+	for (u32 i = 0; i < flood; i++) {
 		hdr = dgram_hdr(GUEST_PORT, PORT, VSP_OP_RW);
 		guest_send(&g, hdr);
 		while (peer_recv(&g.peer, &hdr, NULL, 0)) {
@@ -385,7 +384,7 @@ static void refused(void)
 			answers++;
 		}
 	}
-	counter_reaches(CID, "dgram_rx_unbound", FLOOD);
+	counter_reaches(CID, "dgram_rx_unbound", flood);
 	seconds = (now_ms() - began) / 1000 + 2;
 	while (answers < counter(CID, "dgram_refused") && peer_recv(&g.peer, &hdr, NULL, WAIT_MS))
 		answers++;
@@ -403,7 +402,7 @@ static void refused(void)
 	/* What others send to a connected socket is for nobody. */
 	hdr = dgram_hdr(GUEST_PORT + 1, PORT, VSP_OP_RW);
 	guest_send(&g, hdr);
-	counter_reaches(CID, "dgram_rx_unbound", FLOOD + 1);
+	counter_reaches(CID, "dgram_rx_unbound", flood + 1);
 	CHECK(host_has_nothing(fd));
 	close(fd);
 	guest_end(&g);
@@ -486,6 +485,7 @@ static void floods(void)
 	int l = host_listen(STREAM_PORT, 8), fd = host_socket();
 	long before;
 	struct flow f;
+	u32 flood = flood_of(40000);
 	u64 seen, sent = 0;
 
 	begin(256, BUFFER);
@@ -494,7 +494,7 @@ static void floods(void)
 	before = memory_used_kib();
 	seen = counter(CID, "rx_packets");
 	for (u32 i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		u32 n = sizes[i] > 4096 ? FLOOD / 50 : FLOOD / 4;
+		u32 n = sizes[i] > 4096 ? flood / 50 : flood / 4;
 
 		for (u32 k = 0; k < n; k++)
 			guest_send(&g, fragment(sizes[i], 0, 0));
@@ -503,9 +503,9 @@ static void floods(void)
 		counter_reaches(CID, "rx_packets", seen);
 	}
 	/* The largest that can be, and never an end. */
-	for (u32 k = 0; k < FLOOD / 10; k++)
+	for (u32 k = 0; k < flood / 10; k++)
 		guest_send(&g, fragment(10, VSP_DGRAM_MAX, 0));
-	counter_reaches(CID, "dgram_rx_cut", FLOOD / 10 - 1);
+	counter_reaches(CID, "dgram_rx_cut", flood / 10 - 1);
 	fprintf(stderr, "# memory grew by %ld KiB\n", memory_used_kib() - before);
 	CHECK(memory_used_kib() - before < GROWTH_MAX);
 	CHECK(counter(CID, "dgram_rx") + counter(CID, "dgram_rx_full") == sent);

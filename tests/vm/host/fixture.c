@@ -159,9 +159,9 @@ int host_connect(u32 cid, u32 port)
 	return host_connect_for(false, cid, port);
 }
 
-int host_connect_patiently(u32 cid, u32 port)
+int host_connect_patiently(bool messages, u32 cid, u32 port)
 {
-	return connect_within(WAIT_MS / 1000, false, cid, port);
+	return connect_within(WAIT_MS / 1000, messages, cid, port);
 }
 
 bool host_wait(int fd, short events, int ms)
@@ -222,7 +222,7 @@ void flow_ask_guest(struct guest *g, struct flow *f)
 {
 	struct vsp_hdr hdr;
 
-	f->fd = host_connect_for(f->messages, g->cid, f->guest_port);
+	f->fd = host_connect_patiently(f->messages, g->cid, f->guest_port);
 	CHECK(f->fd >= 0);
 	hdr = guest_expect(g, f, VSP_OP_REQUEST);
 	f->host_port = hdr.src.port;
@@ -408,10 +408,20 @@ long live(const char *what)
 	return number_in(path, "");
 }
 
+bool kernel_checks(void)
+{
+	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}
+
+u32 flood_of(u32 packets)
+{
+	return kernel_checks() ? packets / CHECKED_FLOODS : packets;
+}
+
 /* What the kernel holds, caches of files left out. One with KASAN holds much that was freed: that says nothing. */
 long memory_used_kib(void)
 {
-	if (!access("/sys/kernel/debug/kmemleak", F_OK))
+	if (kernel_checks())
 		return 0;
 	return number_in("/proc/meminfo", "MemTotal:") - number_in("/proc/meminfo", "MemAvailable:");
 }

@@ -23,6 +23,7 @@ enum {
 	QUIET_MS = 300, /* nothing came for so long: nothing will */
 	CID = 42,
 	WINDOW = 256 << 10,
+	CHECKED_FLOODS = 20, /* a kernel with checks takes so many times longer for each packet */
 };
 
 /* A test: runs in a process of its own, and exits to fail. */
@@ -83,11 +84,11 @@ int host_listen_for(bool messages, u32 port, int backlog);
 
 /*
  * A connection to @port of @cid that is being made; the errno of one that cannot be, negative. The patient one does not
- * time out while its test does something else.
+ * time out while a slow machine does something else.
  */
 int host_connect(u32 cid, u32 port);
-int host_connect_patiently(u32 cid, u32 port);
 int host_connect_for(bool messages, u32 cid, u32 port);
+int host_connect_patiently(bool messages, u32 cid, u32 port);
 
 /* 0 when it is made, or the errno that it failed with. */
 int host_connected(int fd);
@@ -118,6 +119,10 @@ bool counter_of(u32 cid, const char *name, u64 *value);
 void counter_reaches(u32 cid, const char *name, u64 least);
 long live(const char *what);
 long memory_used_kib(void);
+
+/* Is this a debug kernel? And so many packets of a flood, or fewer for such a kernel. */
+bool kernel_checks(void);
+u32 flood_of(u32 packets);
 
 u64 now_ms(void);
 void pause_a_little(void);

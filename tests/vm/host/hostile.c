@@ -14,7 +14,6 @@
 
 enum {
 	PORT = 5000,
-	FLOOD = 200000,
 	/* A hostile guest may cost no more than this, in KiB; what the machine does meanwhile is noise in it. */
 	GROWTH_MAX = 8 << 10,
 };
@@ -47,7 +46,7 @@ static struct flow open_blindly(int listener, u32 guest_port)
 static void credit_requests(void)
 {
 	int l = host_listen(PORT, 8);
-	u32 updates = 0;
+	u32 updates = 0, flood = flood_of(200000);
 	struct vsp_hdr hdr;
 	struct flow f;
 	long before;
@@ -55,9 +54,9 @@ static void credit_requests(void)
 	begin_without_buffers();
 	f = open_blindly(l, 50);
 	before = memory_used_kib();
-	for (u32 i = 0; i < FLOOD; i++)
+	for (u32 i = 0; i < flood; i++)
 		guest_send(&g, guest_hdr(&g, &f, VSP_OP_CREDIT_REQUEST));
-	counter_reaches(CID, "rx_packets", FLOOD + 1);
+	counter_reaches(CID, "rx_packets", flood + 1);
 	CHECK(live("pkts") == 0);
 	fprintf(stderr, "# memory grew by %ld KiB\n", memory_used_kib() - before);
 	CHECK(memory_used_kib() - before < GROWTH_MAX);

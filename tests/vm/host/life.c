@@ -67,7 +67,7 @@ static void rebooted(void)
 	while (send(full.fd, buf, sizeof(buf), MSG_NOSIGNAL) > 0)
 		;
 	CHECK(errno == EAGAIN);
-	waiting = host_connect_patiently(CID, 52);
+	waiting = host_connect_patiently(false, CID, 52);
 	CHECK(waiting >= 0);
 	guest_reboot(&g);
 	CHECK(host_error(idle.fd) == ECONNRESET && host_error(full.fd) == ECONNRESET);
@@ -116,7 +116,7 @@ static void closed(void)
 		guest_begin(&g, CID, 64, 3776, FEATURES);
 		for (u32 i = 0; i < 8; i++)
 			f[i] = i % 2 ? open_by_guest(&g, l, PORT, 50 + i) : open_by_host(&g, 50 + i);
-		waiting = host_connect_patiently(CID, 99);
+		waiting = host_connect_patiently(false, CID, 99);
 		for (u32 i = 0; i < 8; i++) {
 			struct vsp_hdr hdr = guest_hdr(&g, &f[i], VSP_OP_RW);
 
