@@ -101,7 +101,7 @@ static void our_range(unsigned long long *start, unsigned long long *end)
 	while (fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%63s %llu %*s %*s %*s %llx", name, &size, &at) != 3)
 			continue;
-		if (strcmp(name, "vst_common") && strcmp(name, "vhost_vsock"))
+		if (strcmp(name, "vst_common") != 0 && strcmp(name, "vhost_vsock") != 0)
 			continue;
 		*start = at < *start ? at : *start;
 		*end = at + size > *end ? at + size : *end;
