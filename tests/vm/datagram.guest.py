@@ -22,6 +22,7 @@ import traceback
 
 HOST, LOCAL, ANY = 2, 1, socket.VMADDR_CID_ANY
 ECHO, SINK, NOBODY, PORT = 7000, 7001, 7999, 5000
+INNER = 42    # a guest of this machine that echoes, for the rows that say so
 LARGEST = 65536
 SO_RCVBUFFORCE, SO_MEMINFO, MEMINFO_DROPS = 33, 55, 8
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -217,6 +218,48 @@ def shutdowns():
     s.shutdown(socket.SHUT_RD)
     assert s.recv(100) == b"one"
     assert s.recv(100) == b""
+
+
+def connect_to_host(s, cid, port):
+    """With VMADDR_FLAG_TO_HOST, of which Python knows nothing."""
+    address = struct.pack("=HHIIB3x", socket.AF_VSOCK, 0, port, cid, 1)
+    assert LIBC.connect(s.fileno(), address, len(address)) == 0
+
+
+def both():
+    """On a machine that is guest and host each datagram goes where its address says, and an answer finds its way."""
+    s, here = sock(PORT), sock(PORT + 1)
+    for destination in ((INNER, 6000), (HOST, ECHO), (INNER, 1)):
+        for n in (0, 1, 5000, LARGEST):
+            s.sendto(PATTERN[:n], destination)
+            assert s.recvfrom(LARGEST) == (PATTERN[:n], destination)
+    s.sendto(b"here", (own_cid(), PORT + 1))
+    assert here.recvfrom(100) == (b"here", (own_cid(), PORT))
+    # The host's, though the guest of that CID would answer; and a CID that no guest here has.
+    for connect in (lambda: connect_to_host(s, INNER, 6000), lambda: s.connect((INNER + 1, 6000))):
+        connect()
+        s.send(b"x")
+        fails(lambda: s.recv(100), "ECONNREFUSED")
+
+
+def both_bound():
+    """One port in each of the machine's parts: each hears, and reaches, its own side only."""
+    host, guest = sock(PORT, HOST), sock(PORT, own_cid())
+    fails(lambda: sock(PORT), "EADDRINUSE")
+    for s, destination, other in ((host, (INNER, 6000), (HOST, ECHO)), (guest, (HOST, ECHO), (INNER, 6000))):
+        s.sendto(b"x", destination)
+        assert s.recvfrom(10) == (b"x", destination)
+        fails(lambda s=s, other=other: s.sendto(b"x", other), "EINVAL")
+    for s in (host, guest):
+        fails(lambda s=s: s.recv(10, socket.MSG_DONTWAIT), "EAGAIN")
+
+
+def one_lacks():
+    """As "both", with a host that has no datagrams: socket() works, and the guest inside is reached."""
+    s = sock()
+    fails(lambda: s.sendto(b"x", (HOST, ECHO)), "ENODEV")
+    s.sendto(b"x", (INNER, 6000))
+    assert s.recvfrom(10) == (b"x", (INNER, 6000))
 
 
 def receive_limit():
