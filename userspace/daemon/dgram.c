@@ -855,18 +855,36 @@ static void drop_all(struct vsd_guest *g, struct vsd_dgram_sock *s)
 		g->dgrams.n.no_guest++;
 }
 
+/* Does one that no event speaks for wait for room in the same send buffer? */
+static bool others_wait(struct vsd_guest *g, const struct vsd_dgram_dest *t)
+{
+	const struct vsd_dgram_sock *s = sender_to(g, t);
+
+	for (const struct vsd_dgram_dest *o = g->dgrams.dests; o; o = o->next) {
+		if (o != t && o->blind && sender_to(g, o) == s)
+			return true;
+	}
+	return false;
+}
+
+/* A receiver takes more. What it took is only free in a moment, and is for those first that no event speaks for. */
+static void dest_event(struct vsd_guest *g, struct vsd_dgram_dest *t)
+{
+	if (others_wait(g, t))
+		t->blind = true;
+	else
+		flush_dest(g, t);
+}
+
 void vsd_dgram_event(struct vsd_watch *w)
 {
 	struct vsd_guest *g = w->guest;
 	struct vsd_dgram_sock *s = (struct vsd_dgram_sock *)w;
-
 	bool blind = flush_blind(g);
 
 	if (w->source == VSD_SOURCE_DGRAM_DEST) {
-		/* What it took is only free in a moment, and is for those first that no event speaks for. */
-		((struct vsd_dgram_dest *)w)->blind |= blind;
-		if (w->guest && !blind)
-			flush_dest(g, (struct vsd_dgram_dest *)w);
+		if (w->guest)
+			dest_event(g, (struct vsd_dgram_dest *)w);
 		return;
 	}
 	if (!blind && s->room_watched)
