@@ -487,6 +487,9 @@ static void storm_of_fragments(void)
 		h = storm_next(&s, dgram_hdr(GUEST_PORT, PORT, VSP_OP_RW), state);
 		storm_add(&s, &h);
 		guest_send(&g, h);
+		/* What is for the port that nobody has is answered. */
+		while (peer_recv(&g.peer, &h, NULL, 0))
+			CHECK(h.op == VSP_OP_RST);
 		recv(fd, data, sizeof(data), 0);
 	}
 	counter_reaches(CID, "rx_packets", packets + 1);
