@@ -24,7 +24,7 @@ HOST, LOCAL, ANY = 2, 1, socket.VMADDR_CID_ANY
 ECHO, SINK, NOBODY, PORT = 7000, 7001, 7999, 5000
 INNER = 42    # a guest of this machine that echoes, for the rows that say so
 LARGEST = 65536
-SO_RCVBUFFORCE, SO_MEMINFO, MEMINFO_DROPS = 33, 55, 8
+SO_RCVBUFFORCE, SO_RXQ_OVFL, SO_MEMINFO, MEMINFO_DROPS = 33, 40, 55, 8
 LIBC = ctypes.CDLL(None, use_errno=True)
 PATTERN = bytes((at ^ (at >> 8) * 31) & 0xff for at in range(LARGEST))
 
@@ -72,11 +72,13 @@ def body(seq, length, seed):
 
 
 def absent():
-    """No datagrams at the other end: ENODEV, soon, and every time; streams do not care."""
-    for _ in range(3):
+    """No datagrams at the other end: ENODEV, every time, and soon where the machine is not busy otherwise."""
+    took = []
+    for _ in range(10):
         began = time.monotonic()
         fails(sock, "ENODEV")
-        assert time.monotonic() - began < float(sys.argv[2]), "that took long"
+        took.append(time.monotonic() - began)
+    assert min(took) < float(sys.argv[2]), f"that took {min(took)} s"
 
 
 def stream():
@@ -187,6 +189,15 @@ def ports():
     sock(PORT)
 
 
+def no_loopback():
+    """CID 1 is nowhere without vsock_loopback; the own CID is here all the same."""
+    s = sock(PORT)
+    fails(lambda: s.sendto(b"x", (LOCAL, PORT)), "ENODEV")
+    fails(lambda: sock(PORT + 1, LOCAL), "EADDRNOTAVAIL")
+    s.sendto(b"x", (own_cid(), PORT))
+    assert s.recvfrom(10) == (b"x", (own_cid(), PORT))
+
+
 def local():
     """Own CID and, with vsock_loopback, CID 1: a socket of this machine, and the answer finds its way."""
     for cid in (own_cid(), LOCAL):
@@ -277,6 +288,10 @@ def receive_limit():
         assert data == body(struct.unpack_from("<I", data)[0], 2000, 1)
         got += 1
     assert 5 < got < 100 and got + drops(s) == 200, (got, drops(s))
+    s.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+    sender.sendto(b"x", (own_cid(), PORT))
+    _, control, _, _ = s.recvmsg(10, 100)
+    assert control == [(socket.SOL_SOCKET, SO_RXQ_OVFL, struct.pack("I", drops(s)))], control
 
 
 def send_limit():
