@@ -124,6 +124,9 @@ long memory_used_kib(void);
 bool kernel_checks(void);
 u32 flood_of(u32 packets);
 
+/* A guest that sends each datagram back to where it came from, until it is killed; says "ready". */
+int dgram_echo(u32 cid);
+
 u64 now_ms(void);
 void pause_a_little(void);
 
