@@ -1022,7 +1022,8 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 	if (!flow)
 		return 0;
 	if (flow->link) {
-		flow->link->ops->reap(flow->link);
+		/* What the device has used without an interrupt for it is not unsent. */
+		flow->link->ops->pump(flow->link);
 		spin_lock(&flow->lock);
 		bytes = vsp_txc_unsent(&flow->txc);
 		spin_unlock(&flow->lock);

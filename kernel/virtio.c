@@ -508,8 +508,6 @@ static void dev_free(struct vst_link *link)
 
 static const struct vst_link_ops dev_link_ops = {
 	.pump = dev_pump,
-	/* All of it: the device may find that we know what it has used, and spare the interrupt others wait for. */
-	.reap = dev_pump,
 	.resume_rx = dev_resume_rx,
 	.free = dev_free,
 };

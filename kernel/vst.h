@@ -338,10 +338,11 @@ struct vst_side {
 
 /* What a link needs of the driver behind it. */
 struct vst_link_ops {
-	/* Move what waits to the ring, as far as it has room. Called without locks; may not sleep. */
+	/*
+	 * Take back what the peer has used, and move what waits to the ring, as far as it has room: now or soon, by
+	 * a worker. Called without locks; may not sleep.
+	 */
 	void (*pump)(struct vst_link *link);
-	/* Take back what the device has used, and let go what waits for that; like pump() otherwise. */
-	void (*reap)(struct vst_link *link);
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);
 	/* Free the driver's structure. Called once, when the last reference went. */
