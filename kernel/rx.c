@@ -25,15 +25,13 @@ struct rx_result {
 	enum vsp_reject why;
 };
 
-/* Is there room for another reply? If not, the caller stops taking packets until vst_link_ops.resume_rx(). */
+/*
+ * Is there room for another reply? If not, the caller stops taking packets until vst_link_ops.resume_rx(). Without the
+ * lock: what gives room calls resume_rx() afterwards, so a caller that has not seen it yet is called again.
+ */
 bool vst_rx_ready(struct vst_link *link)
 {
-	bool ready;
-
-	spin_lock(&link->tx_lock);
-	ready = vsp_budget_left(&link->budget);
-	spin_unlock(&link->tx_lock);
-	return ready;
+	return READ_ONCE(link->budget.used) < link->budget.limit;
 }
 
 /* The state as far as packets go. The socket's may lag behind by what lies in vst_flow.bits. */

@@ -510,23 +510,36 @@ static size_t copy_segs(struct vst_flow *flow, struct msghdr *msg, size_t len, b
 	return done;
 }
 
-/* Account for @bytes that were read. Returns what has to be done without the lock. */
-static bool finish_read(struct vst_flow *flow, size_t bytes, int lowat, bool *drained, bool *missed)
+/* What has to be done without the lock when something was read. */
+struct read_result {
+	bool due;     /* the peer hears of the room */
+	bool later;   /* but it may wait for more */
+	bool drained; /* nothing will ever be left to read */
+	bool missed;  /* a sockmap was turned away meanwhile */
+};
+
+/* Account for @bytes that were read. */
+static struct read_result finish_read(struct vst_flow *flow, size_t bytes, int rcvlowat)
 {
+	u32 lowat = vst_lowat(flow, rcvlowat), peer_buf_alloc = flow->txc.peer_buf_alloc;
+	struct read_result res = { 0 };
+
 	vsp_rxc_consume(&flow->rxc, bytes);
 	flow->readable -= bytes;
 	flow->rx_busy = false;
-	*missed = flow->rx_missed && flow->readable;
+	res.missed = flow->rx_missed && flow->readable;
 	flow->rx_missed = false;
-	*drained = flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc) && !flow->records.count;
-	return vsp_rxc_update_due(&flow->rxc, vst_lowat(flow, lowat), flow->txc.peer_buf_alloc);
+	res.drained = flow->hints == VSP_SHUTDOWN_BOTH && !vsp_rxc_unread(&flow->rxc) && !flow->records.count;
+	res.due = vsp_rxc_update_due(&flow->rxc, lowat, peer_buf_alloc);
+	res.later = res.due && vsp_rxc_update_may_wait(&flow->rxc, lowat, peer_buf_alloc);
+	return res;
 }
 
 /* The reader took @bytes, or a whole message of as many, off the queue. What follows from that. */
 static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool message)
 {
-	bool due, drained, missed;
 	struct vst_seg *seg, *next;
+	struct read_result res;
 	LIST_HEAD(segs);
 
 	spin_lock(&flow->lock);
@@ -535,16 +548,18 @@ static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool 
 		if (!bytes)
 			vsp_record_empty_read(&flow->arriving);
 	}
-	due = finish_read(flow, bytes, READ_ONCE(sk->sk_rcvlowat), &drained, &missed);
+	res = finish_read(flow, bytes, READ_ONCE(sk->sk_rcvlowat));
 	take_segs(flow, &segs);
 	spin_unlock(&flow->lock);
 	list_for_each_entry_safe(seg, next, &segs, node)
 		vst_seg_free(seg);
-	if (due && flow->state == VSP_ESTABLISHED)
+	if (res.later && flow->state == VSP_ESTABLISHED)
+		vst_tell_later(flow);
+	else if (res.due && flow->state == VSP_ESTABLISHED)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
-	if (missed)
+	if (res.missed)
 		sk->sk_data_ready(sk);
-	if (drained && (bytes || message) && flow->state == VSP_ESTABLISHED)
+	if (res.drained && (bytes || message) && flow->state == VSP_ESTABLISHED)
 		vst_step(flow, VSP_EV_DRAINED);
 }
 
@@ -1022,7 +1037,8 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 	if (!flow)
 		return 0;
 	if (flow->link) {
-		flow->link->ops->reap(flow->link);
+		/* What the device has used without an interrupt for it is not unsent. */
+		flow->link->ops->pump(flow->link);
 		spin_lock(&flow->lock);
 		bytes = vsp_txc_unsent(&flow->txc);
 		spin_unlock(&flow->lock);

@@ -111,20 +111,41 @@ static void wake_flow(struct vst_flow *flow)
 		schedule_flow(flow);
 }
 
-/* The peer's answer to the last question changed nothing, or it has none. */
+/*
+ * The peer's answer to the last question changed nothing, or it has none; or an update has waited long enough. The
+ * header of either tells of room.
+ */
 static void meter_timeout(struct work_struct *work)
 {
 	struct vst_flow *flow = container_of(work, struct vst_flow, meter_timer.work);
-	bool held;
+	bool held, tell;
 
 	spin_lock(&flow->lock);
 	held = flow->held && !flow->over;
 	if (held && flow->meter_tries < VST_METER_DOUBLINGS)
 		flow->meter_tries++;
+	tell = flow->tell && !flow->over && !flow->closing &&
+	       vsp_rxc_update_due(&flow->rxc, vst_lowat(flow, 1), flow->txc.peer_buf_alloc);
+	flow->tell = false;
 	spin_unlock(&flow->lock);
 	if (held)
 		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
+	else if (tell)
+		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
 	vst_flow_put(flow);
+}
+
+/* The peer hears of room in a moment, unless there is reason to say so before. The socket is owned. */
+void vst_tell_later(struct vst_flow *flow)
+{
+	bool told;
+
+	spin_lock(&flow->lock);
+	told = flow->tell;
+	flow->tell = true;
+	spin_unlock(&flow->lock);
+	if (!told)
+		start_meter_timer(flow, 0);
 }
 
 void vst_tx_init(struct vst_flow *flow)

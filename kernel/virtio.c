@@ -25,7 +25,7 @@ enum { VQ_RX, VQ_TX, VQ_EVENT, NUM_VQS };
 
 enum {
 	EVENT_BUFFERS = 8,
-	RX_KICK_BATCH = 16, /* buffers given back before the device is told */
+	RX_KICK_SHARE = 2,  /* a half of the receive buffers is given back before the device is told */
 	EVENT_TURN = 64,    /* events taken before the ring's lock is free for a moment */
 	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
@@ -70,6 +70,7 @@ static_assert(PAGE_SIZE % sizeof(struct rx_buf) == 0 && PAGE_SIZE % sizeof(struc
  * @tx_work: makes room in the transmit ring after an interrupt
  * @event_work: serves the event ring
  * @rx_work: serves the receive ring
+ * @rx_retry: the same, when buffers could not be had
  *
  * @rx_lock: guards the receive ring and
  * @rx_run: the receive ring may be used
@@ -94,7 +95,8 @@ struct vst_dev {
 	struct virtqueue *vqs[NUM_VQS];
 	struct work_struct tx_work;
 	struct work_struct event_work;
-	struct delayed_work rx_work;
+	struct work_struct rx_work;
+	struct delayed_work rx_retry;
 
 	struct mutex rx_lock;
 	bool rx_run;
@@ -360,8 +362,8 @@ static void receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
  */
 static bool receive(struct vst_dev *dev)
 {
+	unsigned int len, n = 0, batch = max(dev->n_rx_bufs / RX_KICK_SHARE, 1u);
 	struct virtqueue *vq = dev->vqs[VQ_RX];
-	unsigned int len, n = 0;
 	struct rx_buf *buf;
 
 	do {
@@ -375,38 +377,46 @@ static bool receive(struct vst_dev *dev)
 			if (!buf)
 				break;
 			receive_one(dev, buf, len);
-			if (++n % RX_KICK_BATCH == 0)
+			if (++n % batch == 0)
 				virtqueue_kick(vq);
 		}
 	} while (!virtqueue_enable_cb(vq));
 	return false;
 }
 
-static void rx_work(struct work_struct *work)
+static void serve_rx(struct vst_dev *dev)
 {
-	struct vst_dev *dev = container_of(work, struct vst_dev, rx_work.work);
-
 	mutex_lock(&dev->rx_lock);
 	if (dev->rx_run) {
 		if (receive(dev))
-			queue_delayed_work(dev_wq, &dev->rx_work, 0);
+			queue_work(dev_wq, &dev->rx_work);
 		if (!refill_rx(dev))
-			queue_delayed_work(dev_wq, &dev->rx_work, msecs_to_jiffies(RX_RETRY_MS));
+			queue_delayed_work(dev_wq, &dev->rx_retry, msecs_to_jiffies(RX_RETRY_MS));
 		virtqueue_kick(dev->vqs[VQ_RX]);
 	}
 	mutex_unlock(&dev->rx_lock);
+}
+
+static void rx_work(struct work_struct *work)
+{
+	serve_rx(container_of(work, struct vst_dev, rx_work));
+}
+
+static void rx_retry(struct work_struct *work)
+{
+	serve_rx(container_of(work, struct vst_dev, rx_retry.work));
 }
 
 static void rx_callback(struct virtqueue *vq)
 {
 	struct vst_dev *dev = vq->vdev->priv;
 
-	mod_delayed_work(dev_wq, &dev->rx_work, 0);
+	queue_work(dev_wq, &dev->rx_work);
 }
 
 static void dev_resume_rx(struct vst_link *link)
 {
-	mod_delayed_work(dev_wq, &dev_of(link)->rx_work, 0);
+	queue_work(dev_wq, &dev_of(link)->rx_work);
 }
 
 /* ---- events ---- */
@@ -508,8 +518,6 @@ static void dev_free(struct vst_link *link)
 
 static const struct vst_link_ops dev_link_ops = {
 	.pump = dev_pump,
-	/* All of it: the device may find that we know what it has used, and spare the interrupt others wait for. */
-	.reap = dev_pump,
 	.resume_rx = dev_resume_rx,
 	.free = dev_free,
 };
@@ -596,7 +604,7 @@ static void start_rx(struct vst_dev *dev)
 	mutex_lock(&dev->rx_lock);
 	dev->rx_run = true;
 	mutex_unlock(&dev->rx_lock);
-	mod_delayed_work(dev_wq, &dev->rx_work, 0);
+	queue_work(dev_wq, &dev->rx_work);
 }
 
 static void detach_rx(struct vst_dev *dev)
@@ -647,7 +655,8 @@ static void dev_stop(struct vst_dev *dev)
 	dev->vdev->config->del_vqs(dev->vdev);
 	cancel_work_sync(&dev->tx_work);
 	cancel_work_sync(&dev->event_work);
-	cancel_delayed_work_sync(&dev->rx_work);
+	cancel_work_sync(&dev->rx_work);
+	cancel_delayed_work_sync(&dev->rx_retry);
 }
 
 static struct vst_dev *dev_new(struct virtio_device *vdev)
@@ -662,7 +671,8 @@ static struct vst_dev *dev_new(struct virtio_device *vdev)
 	mutex_init(&dev->event_lock);
 	INIT_WORK(&dev->tx_work, tx_work);
 	INIT_WORK(&dev->event_work, event_work);
-	INIT_DELAYED_WORK(&dev->rx_work, rx_work);
+	INIT_WORK(&dev->rx_work, rx_work);
+	INIT_DELAYED_WORK(&dev->rx_retry, rx_retry);
 	return dev;
 }
 

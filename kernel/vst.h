@@ -202,7 +202,8 @@ struct vst_traffic {
  * @rcu: frees it after a grace period
  * @bits: enum vst_bit, atomic
  * @n_pkts: packets that are queued or in the ring, atomic
- * @meter_timer: asks a peer that holds too many packets again; holds a reference to the flow
+ * @meter_timer: asks a peer that holds too many packets again, or tells it what was read; holds a reference to the
+ *	flow
  * @lock: guards what the third paragraph lists
  *
  * With the socket owned:
@@ -227,6 +228,7 @@ struct vst_traffic {
  * @held: payload waits until it has read some
  * @asked: it was asked how many it has read, and has not read any since
  * @meter_tries: how often in vain
+ * @tell: the peer asked, and hears from @meter_timer what was read
  * @stuffed: a writer waits for @n_pkts to fall
  * @rx: segments to read. The receiver appends to the last; only the owner of the socket takes any away
  * @readable: bytes in @rx; less than what @rxc counts while the receiver gets memory for a packet
@@ -290,6 +292,7 @@ struct vst_flow {
 	bool asked;
 	bool stuffed;
 	u32 meter_tries;
+	bool tell;
 	struct list_head rx;
 	u32 readable;
 	struct vst_records records;
@@ -342,10 +345,11 @@ struct vst_side {
 
 /* What a link needs of the driver behind it. */
 struct vst_link_ops {
-	/* Move what waits to the ring, as far as it has room. Called without locks; may not sleep. */
+	/*
+	 * Take back what the peer has used, and move what waits to the ring, as far as it has room: now or soon, by
+	 * a worker. Called without locks; may not sleep.
+	 */
 	void (*pump)(struct vst_link *link);
-	/* Take back what the device has used, and let go what waits for that; like pump() otherwise. */
-	void (*reap)(struct vst_link *link);
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);
 	/* Free the driver's structure. Called once, when the last reference went. */
@@ -533,6 +537,7 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
 bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len);
 void vst_push(struct vst_flow *flow);
+void vst_tell_later(struct vst_flow *flow);
 void vst_tx_end(struct vst_flow *flow, bool rst);
 void vst_tx_init(struct vst_flow *flow);
 void vst_tx_quiet(struct vst_flow *flow);

@@ -45,11 +45,6 @@ static void pump(struct vst_link *link)
 	vh_worker_wake(&vh_dev_of(link)->rings[VH_TO_GUEST].worker);
 }
 
-/* Nothing lies in a ring that the guest has not got. */
-static void reap(struct vst_link *link)
-{
-}
-
 static void resume_rx(struct vst_link *link)
 {
 	vh_worker_wake(&vh_dev_of(link)->rings[VH_FROM_GUEST].worker);
@@ -57,7 +52,6 @@ static void resume_rx(struct vst_link *link)
 
 static const struct vst_link_ops link_ops = {
 	.pump = pump,
-	.reap = reap,
 	.resume_rx = resume_rx,
 	.free = free_link,
 };

@@ -114,3 +114,11 @@ bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc)
 		return false;
 	return r->asked || room - believed >= window / 2 || unread + believed < lowat;
 }
+
+bool vsp_rxc_update_may_wait(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc)
+{
+	struct vsp_rxc unasked = *r;
+
+	unasked.asked = false;
+	return r->fwd_cnt - r->told.fwd_cnt < vsp_rxc_unread(r) && !vsp_rxc_update_due(&unasked, lowat, peer_buf_alloc);
+}

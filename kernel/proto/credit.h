@@ -146,4 +146,15 @@ struct vsp_stamp vsp_rxc_stamp(struct vsp_rxc *r);
  */
 bool vsp_rxc_update_due(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc);
 
+/**
+ * vsp_rxc_update_may_wait - may an update that is due wait for more to tell, if not for long?
+ * @r: the ledger
+ * @lowat: as for vsp_rxc_update_due()
+ * @peer_buf_alloc: likewise
+ *
+ * When it is due only because the peer has asked, and there is less news than there are bytes unread. Otherwise one who
+ * asks while much is unread would be told of each message that is read.
+ */
+bool vsp_rxc_update_may_wait(const struct vsp_rxc *r, u32 lowat, u32 peer_buf_alloc);
+
 #endif

@@ -388,6 +388,25 @@ static void update_for_who_asked(const void *arg)
 	CHECK(!vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX));
 }
 
+/* What is due for the question alone may wait while more is unread than there is to tell; nothing else may. */
+static void update_that_may_wait(const void *arg)
+{
+	struct vsp_rxc r = vsp_rxc_init(100);
+
+	(void)arg;
+	vsp_rxc_stamp(&r);
+	CHECK(vsp_rxc_admit(&r, 40));
+	vsp_rxc_ask(&r);
+	vsp_rxc_consume(&r, 19);
+	CHECK(vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX) && vsp_rxc_update_may_wait(&r, 1, VSP_WINDOW_MAX));
+	/* The reader waits for more than the peer believes it may send; or that is all that the peer ever sends. */
+	CHECK(vsp_rxc_update_due(&r, 82, VSP_WINDOW_MAX) && !vsp_rxc_update_may_wait(&r, 82, VSP_WINDOW_MAX));
+	CHECK(vsp_rxc_update_due(&r, 1, 38) && !vsp_rxc_update_may_wait(&r, 1, 38));
+	/* As much was read as is unread. */
+	vsp_rxc_consume(&r, 1);
+	CHECK(vsp_rxc_update_due(&r, 1, VSP_WINDOW_MAX) && !vsp_rxc_update_may_wait(&r, 1, VSP_WINDOW_MAX));
+}
+
 static const struct check_case cases[] = {
 	CASE(starts_at_zero),
 	CASE(window_is_clamped),
@@ -406,6 +425,7 @@ static const struct check_case cases[] = {
 	CASE(update_for_a_grown_window),
 	CASE(smallest_and_largest_window),
 	CASE(update_for_who_asked),
+	CASE(update_that_may_wait),
 };
 
 CHECK_SUITE(credit, cases);

@@ -7,6 +7,7 @@
  * Nothing is answered by itself, but for ports that were told to echo: these behave, as the bystanders of an attack.
  *
  *   echo PORT                serve connections to this port well: accept, send back what comes, close
+ *   pour PORT SIZE           the same, but who says anything is sent packets of SIZE bytes, as fast as credit allows
  *   send FIELD=VALUE...      a packet to the guest; see parse_send()
  *   pending, cancel          packets that wait for receive buffers; forget these
  *   expect FIELD=VALUE...    the next packet from the guest that matches; waits up to ms=
@@ -21,6 +22,9 @@
  *   stat                     what is going on
  */
 #include "vu/dev.h"
+
+#include "kernel/proto/credit.h"
+#include "kernel/proto/meter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +45,7 @@ enum {
 	ECHO_FLOWS = 64,
 	ECHO_QUEUE = 256,
 	ECHO_WINDOW = 256 << 10,
+	POUR_BURST = 64, /* packets that the guest is told of together, at most */
 	LINE_MAX_BYTES = 1024,
 	GUEST_PAGE = 4096,
 	EVENT_BUFFERS = 8, /* what the driver posts */
@@ -61,12 +66,16 @@ struct range {
 	u32 used;  /* what is claimed to have been written */
 };
 
-/* A port of ours that behaves: one connection. */
+/* A port of ours that behaves: one connection. What it pours is metered, as vsockd does it. */
 struct echo_flow {
 	bool live;
 	struct vsp_addr guest;
 	u32 port;
 	u32 fwd_cnt;
+	bool pours;
+	bool asked;
+	struct vsp_txc txc;
+	struct vsp_meter meter;
 };
 
 struct match {
@@ -110,6 +119,7 @@ static struct {
 
 	u32 echo_ports[ECHO_PORTS];
 	u32 n_echo_ports;
+	u32 pour_port, pour_size;
 	struct echo_flow flows[ECHO_FLOWS];
 	u64 from_guest, to_guest;
 
@@ -178,10 +188,56 @@ static bool put_packet(const struct range *r, const u8 *data)
 	return true;
 }
 
+static void echo_send(const struct echo_flow *f, u16 op, const u8 *data, u32 len);
+
+static bool may_pour(const struct echo_flow *f)
+{
+	return f->live && f->pours && vsp_txc_space(&f->txc) >= g.pour_size &&
+	       vsp_meter_fits(&f->meter, 1, f->txc.peer_buf_alloc);
+}
+
+static bool any_may_pour(void)
+{
+	for (u32 i = 0; i < ECHO_FLOWS; i++) {
+		if (may_pour(&g.flows[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool pour(struct echo_flow *f)
+{
+	struct vsp_hdr hdr = {
+		.src = { VSP_CID_HOST, f->port },
+		.dst = f->guest,
+		.len = g.pour_size,
+		.type = VSP_TYPE_STREAM,
+		.op = VSP_OP_RW,
+		.buf_alloc = ECHO_WINDOW,
+		.fwd_cnt = f->fwd_cnt,
+	};
+	struct range r = { .wire = vsp_encode(hdr), .bytes = g.pour_size, .used = VSP_HDR_LEN + g.pour_size };
+	bool any = false;
+
+	for (u32 i = 0; i < POUR_BURST && may_pour(f) && put_packet(&r, NULL); i++) {
+		vsp_txc_sent(&f->txc, vsp_txc_take(&f->txc, g.pour_size));
+		vsp_meter_sent(&f->meter, f->txc.sent_cnt, f->txc.peer_buf_alloc);
+		any = true;
+	}
+	if (f->pours && !f->asked && vsp_meter_ask(&f->meter, f->txc.peer_buf_alloc)) {
+		f->asked = true;
+		echo_send(f, VSP_OP_CREDIT_REQUEST, NULL, 0);
+	}
+	return any;
+}
+
 /* Echo ports first. Returns true if something was sent. */
 static bool send_some(void)
 {
 	bool any = false;
+
+	for (u32 i = 0; i < ECHO_FLOWS; i++)
+		any |= g.flows[i].live && pour(&g.flows[i]);
 
 	while (g.own_n && put_packet(&g.own[g.own_first], g.own_data[g.own_first])) {
 		free(g.own_data[g.own_first]);
@@ -232,6 +288,8 @@ static void echo_send(const struct echo_flow *f, u16 op, const u8 *data, u32 len
 
 static bool is_echo_port(u32 port)
 {
+	if (g.pour_size && port == g.pour_port)
+		return true;
 	for (u32 i = 0; i < g.n_echo_ports; i++) {
 		if (g.echo_ports[i] == port)
 			return true;
@@ -252,7 +310,9 @@ static struct echo_flow *echo_flow(const struct vsp_hdr *h, bool create)
 			free_one = f;
 	}
 	if (create && free_one)
-		*free_one = (struct echo_flow){ .live = true, .guest = h->src, .port = h->dst.port };
+		*free_one = (struct echo_flow){
+			.live = true, .guest = h->src, .port = h->dst.port, .txc = vsp_txc_init(VSP_WINDOW_MAX)
+		};
 	return create ? free_one : NULL;
 }
 
@@ -262,6 +322,11 @@ static void echo_packet(const struct vsp_hdr *h, const u8 *data)
 
 	if (!f)
 		return;
+	vsp_txc_update(&f->txc, (struct vsp_stamp){ h->buf_alloc, h->fwd_cnt });
+	vsp_meter_acked(&f->meter, f->txc.peer_fwd_cnt);
+	/* Any answer counts: as long as packets are unread the guest is asked again. */
+	if (h->op == VSP_OP_CREDIT_UPDATE)
+		f->asked = false;
 	switch (h->op) {
 	case VSP_OP_REQUEST:
 		f->fwd_cnt = 0;
@@ -269,7 +334,9 @@ static void echo_packet(const struct vsp_hdr *h, const u8 *data)
 		break;
 	case VSP_OP_RW:
 		f->fwd_cnt += h->len;
-		echo_send(f, VSP_OP_RW, data, h->len);
+		f->pours = g.pour_size && f->port == g.pour_port;
+		if (!f->pours)
+			echo_send(f, VSP_OP_RW, data, h->len);
 		break;
 	case VSP_OP_CREDIT_REQUEST:
 		echo_send(f, VSP_OP_CREDIT_UPDATE, NULL, 0);
@@ -689,6 +756,10 @@ static void run(char *line)
 	if (!strcmp(kept, "echo") && g.n_echo_ports < ECHO_PORTS) {
 		g.echo_ports[g.n_echo_ports++] = (u32)strtoul(args, NULL, 0);
 		puts("ok");
+	} else if (!strcmp(kept, "pour")) {
+		g.pour_port = (u32)strtoul(args, &args, 0);
+		g.pour_size = (u32)strtoul(args, NULL, 0);
+		puts("ok");
 	} else if (!strcmp(kept, "hold")) {
 		g.hold = !strcmp(args, "on");
 		if (!g.hold)
@@ -841,7 +912,7 @@ static bool await_rings(void)
 	bool tx = vu_ring_await(&g.dev.rings[VU_RING_TX]);
 	bool rx = vu_ring_await(&g.dev.rings[VU_RING_RX]);
 
-	return tx || (rx && (g.own_n || g.script.left));
+	return tx || (rx && (g.own_n || g.script.left || any_may_pour()));
 }
 
 int main(int argc, char **argv)
