@@ -70,8 +70,9 @@ static int outcome(const struct test *t)
 
 int main(int argc, char **argv)
 {
-	static const struct test *const all[] = { flow_tests,	 message_tests, dgram_tests, life_tests,  polling_tests,
-						  hostile_tests, fault_tests,	log_tests,   random_tests };
+	static const struct test *const all[] = { flow_tests,	 message_tests, dgram_tests, life_tests,
+						  polling_tests, hostile_tests, fault_tests, log_tests,
+						  random_tests,	 fleet_tests };
 	bool good = true;
 
 	signal(SIGPIPE, SIG_IGN);
