@@ -692,6 +692,18 @@ class VM:
             raise
         return self
 
+    def reboot(self):
+        """Reset the guest, and return when it answers again."""
+        deadline = time.monotonic() + self.boot_timeout
+        self.qmp.command("set-action", reboot="reset")
+        self.qmp.command("system_reset")
+        try:
+            self.command_channel.wait_hello(deadline)
+            self.script_channel.wait_hello(deadline)
+        except (TimeoutError, OSError):
+            raise self._killed(f"{self.name}: did not come up again within {self.boot_timeout} s\n") from None
+        self.qmp.command("set-action", reboot="shutdown")
+
     def _wait_init(self):
         """Whether init has begun in time, or the guest has ended."""
         def begun():
