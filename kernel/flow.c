@@ -137,7 +137,6 @@ void vst_flow_put(struct vst_flow *flow)
 	trace_vst_end(flow);
 	vst_flow_purge_rx(flow);
 	vst_records_free(&flow->records);
-	kfree_skb(flow->bell);
 	if (flow->link)
 		vst_link_put(flow->link);
 	if (flow->key.type == VSP_TYPE_DGRAM)

@@ -331,6 +331,9 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 	/* In this order: vst_ring_bell() looks at trans under the lock that purge_bell() takes. */
 	WRITE_ONCE(vsock_sk(sk)->trans, NULL);
 	purge_bell(flow, sk);
+	/* It takes as much memory as the flow, which may wait long for its reset to leave. */
+	kfree_skb(flow->bell);
+	flow->bell = NULL;
 	sk->sk_backlog_rcv = flow->core_backlog_rcv;
 	put_orphan(flow);
 	WARN_ON_ONCE(flow->close_armed);

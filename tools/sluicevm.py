@@ -650,22 +650,28 @@ class VM:
 
     # Running it
 
-    def start(self):
-        """Boot, and return when the guest answers."""
+    def _start_qemu(self):
         argv = self._qemu_command(self._write_initramfs(shell=False), shell=False)
         self.console.touch()
         self.qemu_log = self.log_dir / f"{self.name}.qemu.log"
-        deadline = time.monotonic() + self.boot_timeout
         with open(self.qemu_log, "w", encoding="utf-8") as log:
             log.write(" ".join(argv) + "\n")
             log.flush()
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _attach(self):
+        for path in ("qmp", "command", "script"):
+            self._wait_socket(self.dir / path)
+        self.command_channel = Channel("command", self.dir / "command", self.nonce)
+        self.script_channel = Channel("script", self.dir / "script", self.nonce)
+        self.qmp = Qmp(self.dir / "qmp")
+
+    def start(self):
+        """Boot, and return when the guest answers."""
+        deadline = time.monotonic() + self.boot_timeout
+        self._start_qemu()
         try:
-            for path in ("qmp", "command", "script"):
-                self._wait_socket(self.dir / path)
-            self.command_channel = Channel("command", self.dir / "command", self.nonce)
-            self.script_channel = Channel("script", self.dir / "script", self.nonce)
-            self.qmp = Qmp(self.dir / "qmp")
+            self._attach()
             stuck = not self._wait_init()
             if stuck:
                 self._reset()
@@ -681,6 +687,32 @@ class VM:
             self.kill()
             raise
         return self
+
+    def start_empty(self, source):
+        """QEMU without a guest. SOURCE's, a VM with the same options, may migrate to self.incoming, and is paused."""
+        self.nonce = source.nonce
+        self.qemu_args += ["-S", "-incoming", "defer"]
+        self.incoming = f"unix:{self.dir}/incoming"
+        try:
+            self._start_qemu()
+            self._attach()
+            self.qmp.command("migrate-incoming", uri=self.incoming)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def reboot(self):
+        """Reset the guest, and return when it answers again."""
+        deadline = time.monotonic() + self.boot_timeout
+        self.qmp.command("set-action", reboot="reset")
+        self.qmp.command("system_reset")
+        try:
+            self.command_channel.wait_hello(deadline)
+            self.script_channel.wait_hello(deadline)
+        except (TimeoutError, OSError):
+            raise self._killed(f"{self.name}: did not come up again within {self.boot_timeout} s\n") from None
+        self.qmp.command("set-action", reboot="shutdown")
 
     def _wait_init(self):
         """Whether init has begun in time, or the guest has ended."""

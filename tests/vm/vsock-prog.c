@@ -689,6 +689,21 @@ static void do_error(struct slot *s, char **w)
 	snprintf(answer, sizeof(answer), "%s", err ? error_name(err) : "ok");
 }
 
+static void do_cid(struct slot *s, char **w)
+{
+	int fd = open("/dev/vsock", O_RDONLY | O_CLOEXEC);
+	unsigned int cid;
+
+	(void)s;
+	(void)w;
+	if (fd < 0 || ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, &cid))
+		say_error();
+	else
+		snprintf(answer, sizeof(answer), "ok %u", cid);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void do_shutdown(struct slot *s, char **w)
 {
 	if (shutdown(s->fd, (int)number(w, 0, SHUT_RDWR)))
@@ -800,6 +815,7 @@ static const struct {
 	{ "tick", do_tick },	   /* SLOT BYTES [MS]: a message each ms until one cannot be sent */
 	{ "poll", do_poll },	   /* SLOT: what is ready now */
 	{ "error", do_error },	   /* SLOT [MS] */
+	{ "cid", do_cid },	   /* SLOT: the CID of this machine */
 	{ "shutdown", do_shutdown }, /* SLOT HOW */
 	{ "window", do_window },     /* SLOT BYTES */
 	{ "close", do_close },	     /* SLOT [LINGER-SECONDS] */

@@ -3,12 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/membarrier.h>
+#include <linux/vhost.h>
 #include <linux/vm_sockets.h>
 
 u64 now_ms(void)
@@ -45,13 +50,49 @@ void guest_end(struct guest *g)
 	peer_close_vhost(&g->peer);
 }
 
-void guest_reboot(struct guest *g)
+void guest_reboot_empty(struct guest *g)
 {
 	CHECK(!vu_vhost_run(&g->peer.f, false));
 	for (u32 i = 0; i < g->peer.f.opts.rings; i++)
 		CHECK(!vu_vhost_ring(&g->peer.f, i));
 	CHECK(!vu_vhost_run(&g->peer.f, true));
+}
+
+void guest_reboot(struct guest *g)
+{
+	guest_reboot_empty(g);
 	peer_post_all(&g->peer);
+}
+
+int guest_share_pieces(struct guest *g, u32 n, u32 hole, u32 holes, u64 overlap)
+{
+	struct vhost_memory *t = calloc(1, sizeof(*t) + n * sizeof(t->regions[0]));
+	u64 size = g->peer.f.opts.memory / n & ~4095ull;
+	int err;
+
+	CHECK(t);
+	for (u32 i = n; i-- > 0;) {
+		u64 at = i * size;
+
+		if (i >= hole && i - hole < holes)
+			continue;
+		t->regions[t->nregions++] = (struct vhost_memory_region){
+			.guest_phys_addr = vu_front_gpa(at),
+			.memory_size = i + 1 < n ? size + overlap : g->peer.f.opts.memory - at,
+			.userspace_addr = (u64)(uintptr_t)(g->peer.f.mem + at),
+		};
+	}
+	err = ioctl(g->peer.f.device, VHOST_SET_MEM_TABLE, t) ? -errno : 0;
+	free(t);
+	return err;
+}
+
+int guest_watch_errors(struct guest *g, u32 ring)
+{
+	struct vhost_vring_file file = { .index = ring, .fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) };
+
+	CHECK(file.fd >= 0 && !ioctl(g->peer.f.device, VHOST_SET_VRING_ERR, &file));
+	return file.fd;
 }
 
 struct vsp_hdr guest_hdr(const struct guest *g, const struct flow *f, enum vsp_op op)
@@ -247,6 +288,24 @@ struct flow open_by_host(struct guest *g, u32 guest_port)
 	return f;
 }
 
+void guest_abandon(struct guest *g, int listener, u32 port, u32 n)
+{
+	const u32 at_once = 32, first = 1000;
+
+	for (u32 asked = 0, closed = 0; closed < n; closed++) {
+		int fd;
+
+		for (; asked < n && asked < closed + at_once; asked++) {
+			struct flow f = { .host_port = port, .guest_port = first + asked };
+
+			guest_send(g, guest_hdr(g, &f, VSP_OP_REQUEST));
+		}
+		CHECK(host_wait(listener, POLLIN, WAIT_MS));
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		CHECK(fd >= 0 && !close(fd));
+	}
+}
+
 /* What came for the guest meanwhile: payload is checked and acknowledged. */
 static void guest_takes(struct guest *g, struct flow *f, int ms)
 {
@@ -424,4 +483,22 @@ long memory_used_kib(void)
 	if (kernel_checks())
 		return 0;
 	return number_in("/proc/meminfo", "MemTotal:") - number_in("/proc/meminfo", "MemAvailable:");
+}
+
+long slabs_kib(void)
+{
+	glob_t caches;
+
+	if (kernel_checks())
+		return 0;
+	/* What waits for a grace period is free then. */
+	CHECK(!syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0));
+	CHECK(!glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches));
+	for (size_t i = 0; i < caches.gl_pathc; i++) {
+		int fd = open(caches.gl_pathv[i], O_WRONLY | O_CLOEXEC);
+
+		CHECK(fd >= 0 && write(fd, "1", 1) == 1 && !close(fd));
+	}
+	globfree(&caches);
+	return number_in("/proc/meminfo", "SUnreclaim:");
 }

@@ -33,7 +33,7 @@ struct test {
 };
 
 extern const struct test flow_tests[], message_tests[], dgram_tests[], life_tests[], hostile_tests[], fault_tests[],
-	log_tests[], random_tests[], polling_tests[], shortage_tests[];
+	log_tests[], random_tests[], polling_tests[], shortage_tests[], fleet_tests[];
 
 /* @peer drives the rings; @buf is a payload. */
 struct guest {
@@ -67,8 +67,39 @@ struct flow {
 void guest_begin(struct guest *g, u32 cid, u32 ring, u32 buffer, u64 features);
 void guest_end(struct guest *g);
 
-/* Stop and begin anew, as a reboot does. */
+/* Stop and begin anew, as a reboot does; and without receive buffers, so that what it is owed waits. */
 void guest_reboot(struct guest *g);
+void guest_reboot_empty(struct guest *g);
+
+/*
+ * The guest's memory as @n regions, the last first, each @overlap bytes longer than it should be, without @holes of
+ * them from number @hole on. An errno, negative.
+ */
+int guest_share_pieces(struct guest *g, u32 n, u32 hole, u32 holes, u64 overlap);
+
+/* An eventfd that is signalled when the ring breaks. */
+int guest_watch_errors(struct guest *g, u32 ring);
+
+/* Chains that no driver makes. */
+enum bad_chain {
+	BAD_AVAIL,
+	BAD_HEAD,
+	BAD_LOOP,
+	BAD_NEXT,
+	BAD_WRITABLE,
+	BAD_NOWHERE,
+	BAD_PAST_END,
+	BAD_WRAP,
+	BAD_NESTED,
+	BAD_TABLE_EMPTY,
+	BAD_TABLE_ODD,
+	BAD_TABLE_NOWHERE,
+	BAD_TABLE_CHAINED,
+	BAD_MANY_PIECES,
+	BAD_MANY_EMPTY,
+	NUM_BAD_CHAINS,
+};
+void guest_send_bad(struct guest *from, enum bad_chain bad);
 
 struct vsp_hdr guest_hdr(const struct guest *g, const struct flow *f, enum vsp_op op);
 void guest_send(struct guest *g, struct vsp_hdr hdr);
@@ -106,6 +137,9 @@ struct flow open_by_host(struct guest *g, u32 guest_port);
 void flow_ask_host(struct guest *g, int listener, struct flow *f);
 void flow_ask_guest(struct guest *g, struct flow *f);
 
+/* So many connections that the guest asks for, and the host accepts and closes. The guest takes nothing. */
+void guest_abandon(struct guest *g, int listener, u32 port, u32 n);
+
 /* Move bytes with all the credit that there is, and check each of them. */
 void flow_to_host(struct guest *g, struct flow *f, u32 bytes, u32 packet, enum peer_shape shape);
 void flow_to_guest(struct guest *g, struct flow *f, u32 bytes, u32 write_size);
@@ -113,12 +147,16 @@ void flow_to_guest(struct guest *g, struct flow *f, u32 bytes, u32 write_size);
 /* The host closes, the guest agrees. */
 void flow_finish(struct guest *g, struct flow *f);
 
-/* A counter of the guest's link; one of the objects that are alive; memory in use. */
+/*
+ * A counter of the guest's link; one of the objects that are alive; memory that the kernel holds, caches of files left
+ * out; and what of it are small objects. The last is exact: the allocator gives back what it kept for later.
+ */
 u64 counter(u32 cid, const char *name);
 bool counter_of(u32 cid, const char *name, u64 *value);
 void counter_reaches(u32 cid, const char *name, u64 least);
 long live(const char *what);
 long memory_used_kib(void);
+long slabs_kib(void);
 
 /* Is this a debug kernel? And so many packets of a flood, or fewer for such a kernel. */
 bool kernel_checks(void);

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +14,8 @@ enum {
 	PORT = 5000,
 	/* A hostile guest may cost no more than this, in KiB; what the machine does meanwhile is noise in it. */
 	GROWTH_MAX = 8 << 10,
+	/* And no more than this where the host's programs have closed all that it asked for. */
+	BOUND = 16 << 10,
 };
 
 static struct guest g;
@@ -24,10 +24,7 @@ static struct guest g;
 static void begin_without_buffers(void)
 {
 	guest_begin(&g, CID, 256, 3776, FEATURES);
-	CHECK(!vu_vhost_run(&g.peer.f, false));
-	for (u32 i = 0; i < 2; i++)
-		CHECK(!vu_vhost_ring(&g.peer.f, i));
-	CHECK(!vu_vhost_run(&g.peer.f, true));
+	guest_reboot_empty(&g);
 }
 
 /* A connection that a guest without buffers has asked for. */
@@ -78,10 +75,7 @@ static void unknown_flood(void)
 	u32 answers = 0;
 
 	guest_begin(&g, CID, ring, 3776, FEATURES);
-	CHECK(!vu_vhost_run(&g.peer.f, false));
-	for (u32 i = 0; i < 2; i++)
-		CHECK(!vu_vhost_ring(&g.peer.f, i));
-	CHECK(!vu_vhost_run(&g.peer.f, true));
+	guest_reboot_empty(&g);
 	for (u32 i = 0; i < ring; i++) {
 		struct flow f = { .host_port = PORT, .guest_port = i };
 
@@ -219,25 +213,6 @@ static void offer(struct vu_drv *d, u16 head)
 	memcpy(d->avail + vsp_avail_slot_offset(vsp_ring_slot(d->avail_idx++, d->size)), &wire, sizeof(wire));
 }
 
-enum bad_chain {
-	BAD_AVAIL,
-	BAD_HEAD,
-	BAD_LOOP,
-	BAD_NEXT,
-	BAD_WRITABLE,
-	BAD_NOWHERE,
-	BAD_PAST_END,
-	BAD_WRAP,
-	BAD_NESTED,
-	BAD_TABLE_EMPTY,
-	BAD_TABLE_ODD,
-	BAD_TABLE_NOWHERE,
-	BAD_TABLE_CHAINED,
-	BAD_MANY_PIECES,
-	BAD_MANY_EMPTY,
-	NUM_BAD_CHAINS,
-};
-
 static const char *const reasons[] = {
 	[BAD_AVAIL] = "avail",
 	[BAD_HEAD] = "head",
@@ -256,10 +231,11 @@ static const char *const reasons[] = {
 	[BAD_MANY_EMPTY] = "chain",
 };
 
-static void make_bad(enum bad_chain bad, struct vu_drv *d)
+void guest_send_bad(struct guest *from, enum bad_chain bad)
 {
-	u64 at = peer_scratch(&g.peer), gpa = vu_front_gpa(at);
-	struct vsp_wire_desc *table = (void *)(g.peer.f.mem + at);
+	u64 at = peer_scratch(&from->peer), gpa = vu_front_gpa(at);
+	struct vsp_wire_desc *table = (void *)(from->peer.f.mem + at);
+	struct vu_drv *d = &from->peer.f.drv[1];
 	u16 head = 0;
 
 	put(d, 0, gpa, VSP_HDR_LEN, 0, 0);
@@ -268,13 +244,13 @@ static void make_bad(enum bad_chain bad, struct vu_drv *d)
 		d->avail_idx = (u16)(d->avail_idx + d->size);
 		break;
 	case BAD_HEAD:
-		head = 500;
+		head = (u16)d->size;
 		break;
 	case BAD_LOOP:
 		put(d, 0, gpa, 16, VSP_DESC_NEXT, 0);
 		break;
 	case BAD_NEXT:
-		put(d, 0, gpa, 16, VSP_DESC_NEXT, 200);
+		put(d, 0, gpa, 16, VSP_DESC_NEXT, (u16)d->size);
 		break;
 	case BAD_WRITABLE:
 		put(d, 0, gpa, VSP_HDR_LEN, VSP_DESC_WRITE, 0);
@@ -283,7 +259,7 @@ static void make_bad(enum bad_chain bad, struct vu_drv *d)
 		put(d, 0, 0x10, VSP_HDR_LEN, 0, 0);
 		break;
 	case BAD_PAST_END:
-		put(d, 0, vu_front_gpa(g.peer.f.opts.memory - 10), VSP_HDR_LEN, 0, 0);
+		put(d, 0, vu_front_gpa(from->peer.f.opts.memory - 10), VSP_HDR_LEN, 0, 0);
 		break;
 	case BAD_WRAP:
 		put(d, 0, ~0ull - 10, VSP_HDR_LEN, 0, 0);
@@ -314,14 +290,7 @@ static void make_bad(enum bad_chain bad, struct vu_drv *d)
 		break;
 	}
 	offer(d, head);
-}
-
-static int watch_errors(u32 ring)
-{
-	struct vhost_vring_file file = { .index = ring, .fd = eventfd(0, EFD_NONBLOCK) };
-
-	CHECK(file.fd >= 0 && !ioctl(g.peer.f.device, VHOST_SET_VRING_ERR, &file));
-	return file.fd;
+	vu_drv_publish(d);
 }
 
 /* The ring breaks, connections end, the error is reported, and another start makes all good. */
@@ -334,10 +303,9 @@ static void broken_once(enum bad_chain bad, int listener)
 
 	snprintf(name, sizeof(name), "rejects/%s", reasons[bad]);
 	f = open_by_guest(&g, listener, PORT, 50);
-	err = watch_errors(1);
+	err = guest_watch_errors(&g, 1);
 	before = counter(CID, name);
-	make_bad(bad, &g.peer.f.drv[1]);
-	vu_drv_publish(&g.peer.f.drv[1]);
+	guest_send_bad(&g, bad);
 	counter_reaches(CID, name, before + 1);
 	CHECK(host_wait(err, POLLIN, WAIT_MS));
 	CHECK(host_error(f.fd) == ECONNRESET);
@@ -381,7 +349,7 @@ static void bad_buffers(void)
 
 		begin_without_buffers();
 		d = &g.peer.f.drv[0];
-		err = watch_errors(0);
+		err = guest_watch_errors(&g, 0);
 		fd = host_connect(CID, 50);
 		CHECK(fd >= 0);
 		put(d, 0, bad[i].gpa, bad[i].len, bad[i].flags, 0);
@@ -561,6 +529,33 @@ static void resets_that_wait(void)
 	guest_end(&g);
 }
 
+/*
+ * All of that at once, where the limits are the default's: closed connections, resets that wait, answers to packets
+ * without a connection. What the documentation promises is their sum. All of it are small objects: there is no payload.
+ */
+static void all_limits(void)
+{
+	const u32 most = 1024 + 8192, extra = 200, replies = 256;
+	int l = host_listen(PORT, 64);
+	long before, cost;
+
+	begin_without_buffers();
+	before = slabs_kib();
+	guest_abandon(&g, l, PORT, most + extra);
+	counter_reaches(CID, "resets_unsent", extra);
+	for (u32 i = 0; i < replies; i++) {
+		struct flow f = { .host_port = PORT + 1, .guest_port = i };
+
+		guest_send(&g, guest_hdr(&g, &f, VSP_OP_RW));
+	}
+	counter_reaches(CID, "rejects/no_flow", replies);
+	cost = slabs_kib() - before;
+	fprintf(stderr, "# memory grew by %ld KiB, for %ld connections\n", cost, live("flows"));
+	CHECK(live("flows") <= (long)most && live("pkts") == 0 && live("segs") == 0);
+	CHECK(cost < BOUND);
+	guest_end(&g);
+}
+
 const struct test hostile_tests[] = {
 	{ "200,000 credit requests without a buffer for the answer: one answer, no memory", credit_requests },
 	{ "packets without a connection: 256 answers wait, the rest stays in the ring", unknown_flood },
@@ -573,5 +568,6 @@ const struct test hostile_tests[] = {
 	{ "a guest cannot speak for another", forged },
 	{ "closed connections that a guest does not agree to: some wait, the others are reset", orphans },
 	{ "resets that a guest does not take: some wait, of the others it hears when it asks", resets_that_wait },
+	{ "all that a guest can make the host hold, at once: 16 MiB at most", all_limits },
 	{ NULL, NULL },
 };

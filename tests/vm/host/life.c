@@ -7,14 +7,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <linux/vhost.h>
 
-enum {
-	PORT = 5000,
-	CROWD = 16,
-};
+enum { PORT = 5000 };
 
 static struct guest g;
 
@@ -136,30 +132,6 @@ static void closed(void)
 	}
 }
 
-/* The guest's memory as @n regions, the last first, without @holes of them from number @hole on; an errno, negative. */
-static int share_in_pieces(u32 n, u32 hole, u32 holes, u64 overlap)
-{
-	struct vhost_memory *t = calloc(1, sizeof(*t) + n * sizeof(t->regions[0]));
-	u64 size = g.peer.f.opts.memory / n & ~4095ull;
-	int err;
-
-	CHECK(t);
-	for (u32 i = n; i-- > 0;) {
-		u64 at = i * size;
-
-		if (i >= hole && i - hole < holes)
-			continue;
-		t->regions[t->nregions++] = (struct vhost_memory_region){
-			.guest_phys_addr = vu_front_gpa(at),
-			.memory_size = i + 1 < n ? size + overlap : g.peer.f.opts.memory - at,
-			.userspace_addr = (u64)(uintptr_t)(g.peer.f.mem + at),
-		};
-	}
-	err = ioctl(g.peer.f.device, VHOST_SET_MEM_TABLE, t) ? -errno : 0;
-	free(t);
-	return err;
-}
-
 /* Chains go from one region into the next; 509 of them are taken, overlaps are not, and a hole is found. */
 static void regions(void)
 {
@@ -169,14 +141,14 @@ static void regions(void)
 
 	guest_begin(&g, CID, 128, 65000, FEATURES);
 	f = open_by_guest(&g, l, PORT, 50);
-	CHECK(share_in_pieces(most + 1, 0, 0, 0) == -E2BIG);
-	CHECK(share_in_pieces(most, 0, 0, 4096) == -EFAULT);
+	CHECK(guest_share_pieces(&g, most + 1, 0, 0, 0) == -E2BIG);
+	CHECK(guest_share_pieces(&g, most, 0, 0, 4096) == -EFAULT);
 	flow_to_host(&g, &f, 300000, 65536, PEER_FRAGS);
-	CHECK(!share_in_pieces(most, 0, 0, 0));
+	CHECK(!guest_share_pieces(&g, most, 0, 0, 0));
 	flow_to_host(&g, &f, 2000000, 65536, PEER_INDIRECT);
 	flow_to_guest(&g, &f, 2000000, 65536);
 	/* Of eight pieces the first holds both rings, and these three nearly all receive buffers. */
-	CHECK(!share_in_pieces(8, 1, 3, 0));
+	CHECK(!guest_share_pieces(&g, 8, 1, 3, 0));
 	while (send(f.fd, g.buf, sizeof(g.buf), MSG_NOSIGNAL) > 0)
 		;
 	if (errno == EAGAIN)
@@ -206,72 +178,6 @@ static void renamed(void)
 	guest_end(&g);
 }
 
-/* One of a crowd of guests that are all busy. */
-static void busy_guest(u32 i)
-{
-	struct flow f[4];
-	u32 port = 6000 + i;
-	int l = host_listen(port, 8);
-
-	guest_begin(&g, 100 + i, 128, 3776, FEATURES);
-	for (u32 k = 0; k < 4; k++)
-		f[k] = k % 2 ? open_by_guest(&g, l, port, 50 + k) : open_by_host(&g, 50 + k);
-	for (u32 round = 0; round < 4; round++) {
-		for (u32 k = 0; k < 4; k++) {
-			flow_to_host(&g, &f[k], 200000, 65536, PEER_FRAGS);
-			flow_to_guest(&g, &f[k], 200000, 65536);
-		}
-	}
-	for (u32 k = 0; k < 4; k++)
-		flow_finish(&g, &f[k]);
-	guest_end(&g);
-	exit(0);
-}
-
-/* And one that floods its host with nonsense until it is told to stop. */
-static void hostile_guest(int stop)
-{
-	unsigned int seed = 1;
-
-	guest_begin(&g, 99, 256, 3776, FEATURES);
-	while (!host_wait(stop, POLLIN | POLLHUP, 0)) {
-		struct flow f = { .host_port = (u32)rand_r(&seed), .guest_port = (u32)rand_r(&seed) };
-		struct vsp_hdr hdr;
-
-		for (u32 i = 0; i < 64; i++)
-			guest_send(&g, guest_hdr(&g, &f, (enum vsp_op)(rand_r(&seed) % 9)));
-		while (peer_recv(&g.peer, &hdr, g.buf, 0))
-			;
-	}
-	guest_end(&g);
-	exit(0);
-}
-
-static void crowd(void)
-{
-	pid_t pids[CROWD], hostile;
-	int stop[2], status;
-
-	CHECK(!pipe(stop));
-	hostile = fork();
-	if (!hostile) {
-		close(stop[1]);
-		hostile_guest(stop[0]);
-	}
-	for (u32 i = 0; i < CROWD; i++) {
-		pids[i] = fork();
-		if (!pids[i])
-			busy_guest(i);
-	}
-	for (u32 i = 0; i < CROWD; i++) {
-		CHECK(waitpid(pids[i], &status, 0) == pids[i]);
-		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	}
-	close(stop[1]);
-	CHECK(waitpid(hostile, &status, 0) == hostile);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 const struct test life_tests[] = {
 	{ "stop and go on, 20 times with data under way: nothing is lost", paused },
 	{ "a reboot resets connections, delivers nothing stale, and keeps listeners", rebooted },
@@ -279,6 +185,5 @@ const struct test life_tests[] = {
 	{ "the device closes under load: ECONNRESET for all, at once", closed },
 	{ "a guest gets another CID", renamed },
 	{ "memory of 509 regions; overlaps and holes", regions },
-	{ "16 guests at once, all busy, beside one that is hostile", crowd },
 	{ NULL, NULL },
 };
