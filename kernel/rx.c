@@ -197,10 +197,10 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 		vst_count(link, VST_STAT_RX_HANDED, 1);
 		return seg;
 	}
-	seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	seg = vst_seg_new(&link->spares, len, GFP_NOIO | __GFP_NOWARN);
 	if (!seg && len > VST_SEG_MIN) {
 		len = VST_SEG_MIN;
-		seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+		seg = vst_seg_new(&link->spares, len, GFP_NOIO | __GFP_NOWARN);
 	}
 	if (seg) {
 		memcpy(seg->data, payload->data + from, len);
@@ -225,12 +225,12 @@ static bool segs_for(struct vst_link *link, struct vst_payload *payload, u32 fro
 	return true;
 }
 
-static void free_segs(struct list_head *segs)
+static void free_segs(struct vst_link *link, struct list_head *segs)
 {
 	struct vst_seg *seg, *next;
 
 	list_for_each_entry_safe(seg, next, segs, node)
-		vst_seg_free(seg);
+		vst_seg_free(link, seg);
 }
 
 /* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
@@ -296,7 +296,7 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 	}
 	if (!list_empty(&segs)) {
 		spin_unlock(&flow->lock);
-		free_segs(&segs);
+		free_segs(link, &segs);
 		spin_lock(&flow->lock);
 	}
 }

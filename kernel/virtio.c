@@ -299,7 +299,7 @@ static bool alloc_rx_page(struct vst_dev *dev, struct rx_buf *buf)
 	gfp_t gfp = GFP_NOIO | __GFP_NOWARN;
 
 	for (;;) {
-		buf->page = alloc_pages(order ? gfp | __GFP_COMP | __GFP_NORETRY : gfp, order);
+		buf->page = vst_payload_pages(&dev->link.spares, order, gfp);
 		if (buf->page || !order)
 			break;
 		vst_count(&dev->link, VST_STAT_RX_NO_BUFFER, 1);

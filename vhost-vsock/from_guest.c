@@ -12,10 +12,8 @@
 
 static struct page *scratch_page(struct vh_dev *dev, u32 order)
 {
-	gfp_t gfp = GFP_KERNEL | __GFP_NOWARN;
-
 	if (!dev->scratch[order])
-		dev->scratch[order] = alloc_pages(order ? gfp | __GFP_COMP | __GFP_NORETRY : gfp, order);
+		dev->scratch[order] = vst_payload_pages(&dev->link.spares, order, GFP_KERNEL | __GFP_NOWARN);
 	return dev->scratch[order];
 }
 
