@@ -61,6 +61,7 @@ EXPORT_SYMBOL_GPL(vst_pkt_done);
 EXPORT_SYMBOL_GPL(vst_pkts_free);
 EXPORT_SYMBOL_GPL(vst_payload_pages);
 EXPORT_SYMBOL_GPL(vst_rx_ready);
+EXPORT_SYMBOL_GPL(vst_rx_settle);
 EXPORT_SYMBOL_GPL(vst_rx);
 EXPORT_SYMBOL_GPL(vst_stat_name);
 EXPORT_SYMBOL_GPL(vst_dgram_types);

@@ -390,6 +390,7 @@ static void rx_work(struct work_struct *work)
 	if (dev->rx_run) {
 		if (receive(dev))
 			queue_delayed_work(dev_wq, &dev->rx_work, 0);
+		vst_rx_settle(&dev->link);
 		if (!refill_rx(dev))
 			queue_delayed_work(dev_wq, &dev->rx_work, msecs_to_jiffies(RX_RETRY_MS));
 		virtqueue_kick(dev->vqs[VQ_RX]);
