@@ -143,6 +143,8 @@ static void arrived(struct lean *l, const struct vsp_wire *wire)
 	CHECK(op != VSP_OP_RST);
 	lane->answered |= op == VSP_OP_RESPONSE;
 	lane->flow.edge = le32_to_cpu(wire->fwd_cnt) + le32_to_cpu(wire->buf_alloc);
+	lane->flow.read = le32_to_cpu(wire->fwd_cnt);
+	lane->asked = false;
 	if (op == VSP_OP_RW)
 		lane->flow.got += len;
 	if (lane->type == VSP_TYPE_DGRAM)

@@ -22,6 +22,7 @@ enum {
  * @flow: it; of datagrams, the ports and the counts
  * @type: enum vsp_type
  * @acked: what the host was told of flow.got
+ * @asked: the host was asked what it has read, and has not said so
  * @echoes: each packet is answered with one of its length
  * @answered: the host has agreed to it
  */
@@ -29,6 +30,7 @@ struct lane {
 	struct flow flow;
 	u16 type;
 	u32 acked;
+	bool asked;
 	bool echoes;
 	bool answered;
 };
