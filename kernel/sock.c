@@ -468,6 +468,9 @@ static int vst_sock_shutdown(struct vsock_sock *vsk, int mode)
 
 	flow->shut |= mode & VSP_SHUTDOWN_BOTH;
 	vst_step(flow, VSP_EV_SHUT);
+	/* The core has taken the flag away, by which it tells a connection that is over from one that never was. */
+	if (flow->state == VSP_CLOSED && vsk->peer_shutdown)
+		sock_set_flag(sk_vsock(vsk), SOCK_DONE);
 	return 0;
 }
 

@@ -31,7 +31,7 @@ MODULE_KERNELS = ["6.1", "6.12", "newest"]
 BUILDS = {
     ".": ({}, [], ["build"]),
     "sanitize": ({}, ["-Db_sanitize=address,undefined"], ["build"]),
-    "threads": ({}, ["-Db_sanitize=thread"], ["build"]),
+    "threads": ({}, ["-Dfuzz=true", "-Db_sanitize=thread"], ["build"]),
     "fuzz": ({"CC": "clang"}, ["-Dfuzz=true", "-Db_sanitize=address,undefined"], ["build", "fuzz"]),
 }
 
@@ -47,11 +47,12 @@ class Ring:
 
 RINGS = {
     "style": Ring("formatting, linters and house rules", ["."], needs=["style"]),
-    "unit": Ring("the rules and the parts built on them, natively and under sanitizers", [".", "sanitize"],
-                 needs=["unit"]),
+    "unit": Ring("the rules and the parts built on them, natively and under sanitizers",
+                 [".", "sanitize", "threads"], needs=["unit"]),
     "conformance": Ring("the specification, statement by statement", ["."]),
-    "fuzz": Ring("each fuzzer for a few seconds, starting from its corpus", ["fuzz"], needs=["fuzz"]),
-    "sim": Ring("simulated peers, links and liars, from seeds, natively and under sanitizers", [".", "sanitize"]),
+    "fuzz": Ring("each fuzzer for a few seconds, starting from its corpus", ["fuzz", "threads"], needs=["fuzz"]),
+    "sim": Ring("simulated peers, links and liars, from seeds, natively and under sanitizers",
+                [".", "sanitize", "threads"]),
     "e2e": Ring("the userspace programs together, natively and under sanitizers", [".", "sanitize", "threads"]),
     "kapi": Ring("what a program sees of the kernel modules, in VMs", ["."], modules=True, needs=["vm", "modules"]),
     "vm": Ring("stock kernels, our modules and the daemon together, in VMs", ["."], modules=True,

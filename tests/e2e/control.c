@@ -193,6 +193,17 @@ static void patience(void)
 	fix_fleet_end(f, 2);
 }
 
+/* Read bytes of a capture; a copy goes to the file that PCAP names, for other readers of the format. */
+static void take(int fd, void *bytes, u32 n)
+{
+	const char *name = getenv("PCAP");
+	FILE *copy = name ? fopen(name, "ab") : NULL;
+
+	CHECK(fix_read(fd, bytes, n) == n);
+	if (copy)
+		CHECK(fwrite(bytes, 1, n, copy) == n && !fclose(copy));
+}
+
 /* The next packet of a capture: its vsockmon and virtio headers, and its payload. Returns bytes of payload kept. */
 static u32 captured(int fd, struct vsp_wire *wire, u32 *whole, u8 *payload)
 {
@@ -209,10 +220,10 @@ static u32 captured(int fd, struct vsp_wire *wire, u32 *whole, u8 *payload)
 	struct af_vsockmon_hdr monitor;
 	u32 head[4], kept;
 
-	CHECK(fix_read(fd, head, sizeof(head)) == sizeof(head));
+	take(fd, head, sizeof(head));
 	CHECK(head[1] < 1000000000 && head[2] >= MONITOR + VSP_HDR_LEN && head[3] >= head[2]);
-	CHECK(fix_read(fd, &monitor, sizeof(monitor)) == sizeof(monitor));
-	CHECK(fix_read(fd, wire, VSP_HDR_LEN) == VSP_HDR_LEN);
+	take(fd, &monitor, sizeof(monitor));
+	take(fd, wire, VSP_HDR_LEN);
 	/* The addresses are there twice. */
 	CHECK(monitor.src_cid == wire->src_cid && monitor.dst_cid == wire->dst_cid);
 	CHECK(monitor.src_port == wire->src_port && monitor.dst_port == wire->dst_port);
@@ -220,7 +231,7 @@ static u32 captured(int fd, struct vsp_wire *wire, u32 *whole, u8 *payload)
 	CHECK(le16_to_cpu(monitor.op) == ops[le16_to_cpu(wire->op)]);
 	kept = head[2] - MONITOR - VSP_HDR_LEN;
 	*whole = head[3] - MONITOR - VSP_HDR_LEN;
-	CHECK(fix_read(fd, payload, kept) == kept);
+	take(fd, payload, kept);
 	return kept;
 }
 
@@ -239,7 +250,7 @@ static void captures(void)
 	begin(f);
 	c = dial();
 	fix_write(c, "capture 7 1000\n", 15);
-	CHECK(fix_read(c, file, sizeof(file)) == sizeof(file));
+	take(c, file, sizeof(file));
 	CHECK(file[0] == 0xa1b23c4d && file[1] == (2 | 4 << 16) && file[5] == 271);
 	asked("capture 7 1000\n", "error somebody captures already\n");
 	asked("capture 99 1000\n", "error no such guest\n");

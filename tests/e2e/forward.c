@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Hosts behind AF_VSOCK, which on-unix.c makes of Unix sockets. */
+/*
+ * Hosts behind AF_VSOCK, which on-unix.c makes of Unix sockets; with SLUICE_VSOCK in the environment it is the
+ * kernel's, as tests/vm/forward has it in a machine of its own.
+ */
 #include "fixture.h"
 #include "tests.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include <linux/vm_sockets.h>
 
 enum {
 	FORWARD_CID = 1,
@@ -19,7 +25,12 @@ enum {
 
 static struct fix f;
 
-static void begin(const char *const *args)
+static bool is_real(void)
+{
+	return getenv("SLUICE_VSOCK");
+}
+
+static const char *on_unix(void)
 {
 	static char program[400];
 	ssize_t len = readlink("/proc/self/exe", program, sizeof(program) - 32);
@@ -28,40 +39,82 @@ static void begin(const char *const *args)
 	CHECK(len > 0);
 	slash = strrchr(program, '/');
 	snprintf(slash, sizeof(program) - (size_t)(slash - program), "/vsockd-on-unix");
+	return program;
+}
+
+static void begin(const char *const *args)
+{
 	fix_prepare(&f);
 	CHECK(!setenv("VSOCK_DIR", f.dir, 1));
-	fix_start(&f, program, args);
+	fix_start(&f, is_real() ? fix_program() : on_unix(), args);
 	fix_await(&f);
 	CHECK(!peer_open(&f.peer, f.socket, 64, 3776, false, FEATURES | VU_BIT(VSP_F_SEQPACKET)));
 }
 
-static struct sockaddr_un vsock_name(u32 cid, u32 port)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+/* A socket and an address, of the kernel's AF_VSOCK or of what stands for it. */
+struct end {
+	int fd;
+	union {
+		struct sockaddr sa;
+		struct sockaddr_vm vm;
+		struct sockaddr_un un;
+	} at;
+	socklen_t len;
+};
 
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/vsock.%u.%u", f.dir, cid, port);
-	return sa;
+static struct end vsock_end(u32 cid, u32 port)
+{
+	struct end e = { .len = is_real() ? sizeof(e.at.vm) : sizeof(e.at.un) };
+
+	if (is_real()) {
+		e.at.vm = (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
+	} else {
+		e.at.un.sun_family = AF_UNIX;
+		snprintf(e.at.un.sun_path, sizeof(e.at.un.sun_path), "%s/vsock.%u.%u", f.dir, cid, port);
+	}
+	e.fd = socket(e.at.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(e.fd >= 0);
+	return e;
 }
 
 static int listener(u32 cid, u32 port)
 {
-	struct sockaddr_un sa = vsock_name(cid, port);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct end e = vsock_end(cid, port);
 
-	CHECK(fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof(sa)) && !listen(fd, 8));
-	return fd;
+	CHECK(!bind(e.fd, &e.at.sa, e.len) && !listen(e.fd, 8));
+	return e.fd;
+}
+
+/* Does the daemon listen at the port? */
+static bool listens(u32 port)
+{
+	struct end e = vsock_end(VMADDR_CID_ANY, port);
+	bool taken = bind(e.fd, &e.at.sa, e.len) != 0;
+
+	CHECK(!taken || errno == EADDRINUSE);
+	close(e.fd);
+	return taken;
 }
 
 /* A client of the port that the daemon listens at, which has @own as its port; 0: any. */
 static int client(u32 port, u32 own)
 {
-	struct sockaddr_un sa = vsock_name(UINT32_MAX, port), me = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct end to = vsock_end(is_real() ? FORWARD_CID : VMADDR_CID_ANY, port);
+	struct end me = vsock_end(VMADDR_CID_ANY, own);
 
-	snprintf(me.sun_path, sizeof(me.sun_path), "%s/me.%u", f.dir, own);
-	CHECK(fd >= 0 && (!own || !bind(fd, (struct sockaddr *)&me, sizeof(me))));
-	CHECK(!connect(fd, (struct sockaddr *)&sa, sizeof(sa)));
-	return fd;
+	close(me.fd);
+	CHECK(!own || !bind(to.fd, &me.at.sa, me.len));
+	CHECK(!connect(to.fd, &to.at.sa, to.len));
+	return to.fd;
+}
+
+static u32 own_port(int fd)
+{
+	struct sockaddr_vm vm = { 0 };
+	socklen_t len = sizeof(vm);
+
+	CHECK(!getsockname(fd, (struct sockaddr *)&vm, &len));
+	return vm.svm_port;
 }
 
 static const char *const *forward(const char *more, const char *value)
@@ -114,29 +167,36 @@ static void from_the_guest(void)
 	fix_end(&f);
 }
 
-/* Nobody there, nobody who answers, no such type, and what is not for this guest: each is said. */
+/* Nobody there, and no such type: each is said. */
 static void refusals(void)
 {
-	static const char *const args[] = { "--connect-timeout", "150" };
-	struct vsp_hdr hdr;
-	u64 began;
-	u32 fds;
+	struct vsp_hdr hdr = fix_hdr(PORT, GUEST_PORT, VSP_OP_REQUEST);
 
-	begin(forward(args[0], args[1]));
-	fds = fix_fds(&f);
-	fix_send(&f, fix_hdr(PORT, GUEST_PORT, VSP_OP_REQUEST));
+	begin(forward(NULL, NULL));
+	fix_send(&f, hdr);
 	CHECK(fix_expect(&f, VSP_OP_RST).dst.port == GUEST_PORT);
-	began = fix_now_ms();
-	fix_send(&f, fix_hdr(SILENT_PORT, GUEST_PORT, VSP_OP_REQUEST));
-	CHECK(fix_expect(&f, VSP_OP_RST).dst.port == GUEST_PORT && fix_now_ms() - began >= 150);
-	hdr = fix_hdr(PORT, GUEST_PORT, VSP_OP_REQUEST);
 	hdr.type = VSP_TYPE_SEQPACKET;
 	fix_send(&f, hdr);
 	fix_expect(&f, VSP_OP_RST);
+	fix_reject(&f, "refused", 2);
+	fix_end(&f);
+}
+
+static void silence(void)
+{
+	u64 began;
+	u32 fds;
+
+	begin(forward("--connect-timeout", "150"));
+	fds = fix_fds(&f);
+	began = fix_now_ms();
+	fix_send(&f, fix_hdr(SILENT_PORT, GUEST_PORT, VSP_OP_REQUEST));
+	CHECK(fix_expect(&f, VSP_OP_RST).dst.port == GUEST_PORT && fix_now_ms() - began >= 150);
 	/* The guest gives up while it waits. The end that stands for the silent host stays open: one for each. */
 	fix_send(&f, fix_hdr(SILENT_PORT, GUEST_PORT, VSP_OP_REQUEST));
 	fix_send(&f, fix_hdr(SILENT_PORT, GUEST_PORT, VSP_OP_RST));
-	fix_reject(&f, "refused", 3);
+	fix_send(&f, fix_hdr(PORT, GUEST_PORT + 1, VSP_OP_REQUEST));
+	CHECK(fix_expect(&f, VSP_OP_RST).dst.port == GUEST_PORT + 1);
 	for (u64 until = fix_now_ms() + PEER_WAIT_MS; fix_fds(&f) > fds + 2;)
 		CHECK(fix_now_ms() < until);
 	fix_end(&f);
@@ -161,20 +221,21 @@ static void to_the_guest(void)
 	f.buf[0] = 'x';
 	fix_send(&f, hdr);
 	CHECK(read(fd, &c, 1) == 1 && c == 'x');
-	/* One whose port is not known has one of ours. */
+	/* The kernel gives each a port; one whose port is not known has one of ours. */
 	other = client(LISTEN_PORT + 3, 0);
 	hdr = fix_expect(&f, VSP_OP_REQUEST);
-	CHECK(hdr.src.port >= 1u << 30 && hdr.dst.port == LISTEN_PORT + 3);
+	CHECK(is_real() ? hdr.src.port == own_port(other) : hdr.src.port >= 1u << 30);
+	CHECK(hdr.dst.port == LISTEN_PORT + 3);
 	fix_send(&f, fix_hdr(hdr.src.port, LISTEN_PORT + 3, VSP_OP_RST));
 	CHECK(read(other, &c, 1) == 0);
-	CHECK(!access(vsock_name(UINT32_MAX, 9003).sun_path, F_OK));
-	CHECK(access(vsock_name(UINT32_MAX, 9002).sun_path, F_OK));
+	CHECK(listens(9003) && !listens(9002));
 	fix_end(&f);
 }
 
 const struct test forward_tests[] = {
 	{ "forward: from the guest", from_the_guest },
 	{ "forward: refusals", refusals },
+	{ "forward: a host that says nothing", silence },
 	{ "forward: to the guest", to_the_guest },
 	{ 0 },
 };
