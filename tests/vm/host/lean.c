@@ -180,8 +180,7 @@ void lean_wait(struct lean *l, bool room)
 				{ .fd = l->over_fd, .events = POLLIN },
 				{ .fd = drv[1].call_fd, .events = POLLIN } };
 
-	/* Both are asked, whatever the first says. */
-	if (vu_drv_await(&drv[0]) & (!room || vu_drv_await(&drv[1])))
+	if (vu_drv_await(&drv[0]) && (!room || vu_drv_await(&drv[1])))
 		CHECK(poll(fds, room ? 3 : 2, -1) > 0);
 }
 

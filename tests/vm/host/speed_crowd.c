@@ -98,7 +98,7 @@ static void ping(u32 bytes)
 /* Laps over the first lane for @ms, in microseconds. At least one, however long it takes. */
 static struct times pings(u32 bytes, u32 warm_up, u32 ms)
 {
-	u64 began, now, until;
+	u64 began, now, until, middle, late;
 	u32 n = 0;
 
 	for (u32 i = 0; i < warm_up; i++)
@@ -112,7 +112,9 @@ static struct times pings(u32 bytes, u32 warm_up, u32 ms)
 		laps[n++] = now - began;
 	}
 	qsort(laps, n, sizeof(laps[0]), by_value);
-	return (struct times){ .p50 = (double)laps[n / 2] / 1000, .p99 = (double)laps[n * 99ull / 100] / 1000 };
+	middle = laps[n / 2];
+	late = laps[n * 99ull / 100];
+	return (struct times){ .p50 = (double)middle / 1000, .p99 = (double)late / 1000 };
 }
 
 /* What a thread finds out while the main one is the guest. */
@@ -155,7 +157,7 @@ static double round_trip(u32 ms)
 
 static void *find_p99_beside(void *arg)
 {
-	pthread_t threads[1 + BESIDE];
+	pthread_t threads[1 + BESIDE] = { 0 };
 	struct quest *quest = arg;
 	double idle = pings(SMALL, WARM_UP, quest->ms).p99;
 
@@ -185,9 +187,9 @@ static double p99_beside(u32 ms)
 static void *find_jain(void *arg)
 {
 	struct quest *quest = arg;
-	pthread_t threads[1 + EQUALS];
+	pthread_t threads[1 + EQUALS] = { 0 };
 	double sum = 0, squares = 0;
-	u32 before[1 + EQUALS];
+	u32 before[1 + EQUALS] = { 0 };
 
 	begin_senders(threads, 1);
 	for (u32 i = 1; i < guest.n; i++)
