@@ -72,6 +72,22 @@ static inline int vst_find_vqs(struct virtio_device *vdev, unsigned int n, struc
 #define vst_ns_global() true
 #endif
 
+/* The same for namespaces by themselves. NULL is where devices are. */
+#ifdef VST_HAVE_NET_MODE
+#define vst_net_global(net) (vsock_net_mode(net) == VSOCK_NET_MODE_GLOBAL)
+#define vst_nets_meet(a, b) vsock_net_check_mode(a, b)
+#else
+#define vst_net_global(net) ((void)(net), true)
+#define vst_nets_meet(a, b) ((void)(a), (void)(b), true)
+#endif
+
+/* 7.1: a namespace may say that a CID which no guest has is nowhere, not at the host. */
+#ifdef VST_HAVE_G2H_FALLBACK
+#define vst_net_fallback(net) READ_ONCE((net)->vsock.g2h_fallback)
+#else
+#define vst_net_fallback(net) ((void)(net), true)
+#endif
+
 /* 6.18, and stable kernels before it: a workqueue says that it is per CPU; from 7.0 a warning if it does not. */
 #ifndef VST_HAVE_WQ_PERCPU
 #define WQ_PERCPU 0

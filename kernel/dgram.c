@@ -9,6 +9,9 @@
  * and without the socket's lock; SO_RCVBUF bounds the queue. A socket sends through a flow of its own for the link
  * (struct vst_flow, in no table), so it has its turn as a connection has; what it sent is charged to SO_SNDBUF until
  * the device has used it. Nothing is retransmitted and nothing waits for a receiver.
+ *
+ * Where network namespaces may keep to themselves (7.0), sockets see each other as the core's rule says, and devices
+ * see those in namespaces that do not. A port is taken for those that see its socket.
  */
 #include <linux/module.h>
 #include <linux/random.h>
@@ -50,6 +53,7 @@ struct dgram_cb {
 /* Where a datagram goes. */
 struct dgram_path {
 	struct vst_link *link; /* a reference; NULL: to a socket here */
+	struct net *net;       /* the sender's */
 	struct vsp_addr src;
 	struct vsp_addr dst;
 };
@@ -90,26 +94,28 @@ static bool is_for(const struct vst_dgram_sock *d, struct vsp_addr src)
 	return port == VMADDR_PORT_ANY || (port == src.port && overlap(cid, src.cid));
 }
 
-static struct vst_dgram_sock *bound_to(struct vsp_addr addr)
+/* As seen from a namespace, or from a device: NULL. */
+static struct vst_dgram_sock *bound_to(struct vsp_addr addr, struct net *net)
 {
 	struct vst_dgram_sock *d;
 
 	lockdep_assert_held(&ports_lock);
 	hlist_for_each_entry(d, bucket_of(addr.port), node) {
-		if (d->local.port == addr.port && overlap(d->local.cid, addr.cid))
+		if (d->local.port == addr.port && overlap(d->local.cid, addr.cid) &&
+		    vst_nets_meet(net, sock_net(d->sk)))
 			return d;
 	}
 	return NULL;
 }
 
-/* The socket for datagrams from @src to @dst, with a reference, or NULL. */
-static struct sock *find_sock(struct vsp_addr src, struct vsp_addr dst)
+/* The socket for datagrams from @src, in a namespace or behind a device, to @dst, with a reference, or NULL. */
+static struct sock *find_sock(struct vsp_addr src, struct net *net, struct vsp_addr dst)
 {
 	struct vst_dgram_sock *d;
 	struct sock *sk = NULL;
 
 	spin_lock(&ports_lock);
-	d = bound_to(dst);
+	d = bound_to(dst, net);
 	if (d && is_for(d, src) && refcount_inc_not_zero(&d->sk->sk_refcnt))
 		sk = d->sk;
 	spin_unlock(&ports_lock);
@@ -117,7 +123,7 @@ static struct sock *find_sock(struct vsp_addr src, struct vsp_addr dst)
 }
 
 /* A port that nobody has, from a random one on, or VMADDR_PORT_ANY. */
-static u32 free_port(u32 cid)
+static u32 free_port(u32 cid, struct net *net)
 {
 	u32 first = get_random_u32(), i;
 
@@ -125,7 +131,7 @@ static u32 free_port(u32 cid)
 		struct vsp_addr addr = { .cid = cid };
 
 		addr.port = PORT_UNPRIVILEGED + (first + i) % (U32_MAX - PORT_UNPRIVILEGED);
-		if (!bound_to(addr))
+		if (!bound_to(addr, net))
 			return addr.port;
 	}
 	return VMADDR_PORT_ANY;
@@ -133,12 +139,13 @@ static u32 free_port(u32 cid)
 
 static int bind_port(struct vst_dgram_sock *d, struct vsp_addr addr)
 {
+	struct net *net = sock_net(d->sk);
 	int err = 0;
 
 	spin_lock(&ports_lock);
 	if (addr.port == VMADDR_PORT_ANY)
-		addr.port = free_port(addr.cid);
-	else if (bound_to(addr))
+		addr.port = free_port(addr.cid, net);
+	else if (bound_to(addr, net))
 		err = -EADDRINUSE;
 	if (!err && addr.port == VMADDR_PORT_ANY)
 		err = -EADDRNOTAVAIL;
@@ -254,33 +261,50 @@ static u32 vst_dgram_local_cid(void)
 	return has_side(VST_DGRAM_TO_GUEST) ? VMADDR_CID_HOST : VMADDR_CID_LOCAL;
 }
 
-/* The link for @to, or NULL where it is a socket here. */
-static int find_link(const struct sockaddr_vm *to, struct vst_link **link)
+/* The link that leads to @to, which is not here. */
+static struct vst_link *link_away(const struct sockaddr_vm *to, struct net *net)
 {
+	bool may_be_guest = to->svm_cid > VMADDR_CID_HOST && !(to->svm_flags & VMADDR_FLAG_TO_HOST);
 	struct vst_link *found = ERR_PTR(-ENODEV);
+
+	if (may_be_guest)
+		found = link_to(VST_DGRAM_TO_GUEST, to->svm_cid);
+	/* A guest that is there and does not run is not looked for elsewhere. */
+	if (found == ERR_PTR(-ENODEV) && (!may_be_guest || vst_net_fallback(net)))
+		found = link_to(VST_DGRAM_TO_HOST, to->svm_cid);
+	return found;
+}
+
+/* The link for @to, or NULL where it is a socket here. */
+static int find_link(const struct sockaddr_vm *to, struct net *net, struct vst_link **link)
+{
+	struct vst_link *found;
 
 	*link = NULL;
 	if (to->svm_cid == VMADDR_CID_LOCAL)
 		return vsock_find_cid(VMADDR_CID_LOCAL) ? 0 : -ENODEV;
 	if (to->svm_cid == own_cid())
 		return 0;
-	if (to->svm_cid > VMADDR_CID_HOST && !(to->svm_flags & VMADDR_FLAG_TO_HOST))
-		found = link_to(VST_DGRAM_TO_GUEST, to->svm_cid);
-	/* A guest that is there and does not run is not looked for elsewhere. */
-	if (found == ERR_PTR(-ENODEV))
-		found = link_to(VST_DGRAM_TO_HOST, to->svm_cid);
-	if (!IS_ERR(found)) {
-		*link = found;
+	found = link_away(to, net);
+	if (found == ERR_PTR(-ENODEV) && to->svm_cid == VMADDR_CID_HOST && has_side(VST_DGRAM_TO_GUEST))
 		return 0;
+	if (!vst_net_global(net)) {
+		if (!IS_ERR(found))
+			put_link(found);
+		return -ENETUNREACH;
 	}
-	return to->svm_cid == VMADDR_CID_HOST && has_side(VST_DGRAM_TO_GUEST) ? 0 : PTR_ERR(found);
+	if (!IS_ERR(found))
+		*link = found;
+	return PTR_ERR_OR_ZERO(found);
 }
 
-static int find_path(const struct vsock_sock *vsk, const struct sockaddr_vm *to, struct dgram_path *p)
+static int find_path(struct vsock_sock *vsk, const struct sockaddr_vm *to, struct dgram_path *p)
 {
 	u32 bound = vsk->local_addr.svm_cid;
-	int err = find_link(to, &p->link);
+	int err;
 
+	p->net = sock_net(sk_vsock(vsk));
+	err = find_link(to, p->net, &p->link);
 	if (err)
 		return err;
 	p->dst = (struct vsp_addr){ .cid = to->svm_cid, .port = to->svm_port };
@@ -577,10 +601,10 @@ static struct sk_buff *skb_for(u32 len, gfp_t gfp)
 	return skb;
 }
 
-/* Queue a datagram, which is consumed. Returns what became of it. */
-static enum vst_stat deliver(struct vsp_addr src, struct vsp_addr dst, struct sk_buff *skb)
+/* Queue a datagram from a namespace or a device, which is consumed. Returns what became of it. */
+static enum vst_stat deliver(struct vsp_addr src, struct net *net, struct vsp_addr dst, struct sk_buff *skb)
 {
-	struct sock *sk = find_sock(src, dst);
+	struct sock *sk = find_sock(src, net, dst);
 	bool full;
 
 	if (!sk) {
@@ -600,9 +624,9 @@ static enum vst_stat deliver(struct vsp_addr src, struct vsp_addr dst, struct sk
 }
 
 /* The peer of a connected socket has nobody bound. */
-static void refuse(struct vsp_addr by, struct vsp_addr whom)
+static void refuse(struct vsp_addr by, struct net *net, struct vsp_addr whom)
 {
-	struct sock *sk = find_sock(by, whom);
+	struct sock *sk = find_sock(by, net, whom);
 
 	if (!sk)
 		return;
@@ -627,8 +651,8 @@ static int send_here(const struct dgram_path *p, struct msghdr *msg, u32 len)
 		kfree_skb(skb);
 		return -EFAULT;
 	}
-	if (deliver(p->src, p->dst, skb) == VST_STAT_DGRAM_RX_UNBOUND)
-		refuse(p->dst, p->src);
+	if (deliver(p->src, p->net, p->dst, skb) == VST_STAT_DGRAM_RX_UNBOUND)
+		refuse(p->dst, p->net, p->src);
 	return len;
 }
 
@@ -727,7 +751,7 @@ static void dropped(struct vst_link *link, const struct vsp_hdr *hdr, u32 len, e
 static void complete_dgram(struct vst_link *link, const struct vsp_hdr *hdr, struct sk_buff *skb)
 {
 	u32 len = skb ? skb->len : hdr->len;
-	enum vst_stat what = skb ? deliver(hdr->src, hdr->dst, skb) : VST_STAT_DGRAM_RX_NO_MEMORY;
+	enum vst_stat what = skb ? deliver(hdr->src, NULL, hdr->dst, skb) : VST_STAT_DGRAM_RX_NO_MEMORY;
 
 	if (what == VST_STAT_DGRAM_RX)
 		vst_count(link, what, 1);
@@ -919,7 +943,7 @@ bool vst_dgram_rx(struct vst_link *link, const struct vsp_decoded *d, struct vst
 	if (d->hdr.op == VSP_OP_RW)
 		rx_data(link, &d->hdr, payload);
 	else if (d->hdr.op == VSP_OP_RST)
-		refuse(d->hdr.src, d->hdr.dst);
+		refuse(d->hdr.src, NULL, d->hdr.dst);
 	else if (is_discovery(&d->hdr))
 		rx_discovery(link, &d->hdr);
 	else

@@ -22,6 +22,7 @@ enum {
 	VST_DGRAM_PROBE_MS = 100, /* a peer that has not answered the probe by then has no datagrams, until it does */
 	VST_DGRAM_REFUSALS = 100, /* resets a second and link for datagrams that nobody is bound for */
 	VST_DGRAM_BUCKETS = 1024, /* of the table of ports */
+	VST_DGRAM_RING = 32,	  /* packets of one socket in the ring, or what its last datagram needs; others pass */
 };
 
 /* Sides that datagrams are routed to. */

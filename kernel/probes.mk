@@ -15,6 +15,7 @@ ccflags-y += $(call vst_has,net/af_vsock.h,[*]msgzerocopy_allow.,VST_HAVE_ZEROCO
 ccflags-y += $(call vst_has,linux/skbuff.h,struct ubuf_info [*]uarg. bool devmem,VST_HAVE_DEVMEM)
 ccflags-y += $(call vst_has,net/af_vsock.h,vsock_net_mode_global,VST_HAVE_NET_MODE)
 ccflags-y += $(call vst_has,net/af_vsock.h,[*]has_remote_cid.,VST_HAVE_REMOTE_CID)
+ccflags-y += $(call vst_has,net/netns/vsock.h,g2h_fallback,VST_HAVE_G2H_FALLBACK)
 ccflags-y += $(call vst_has,linux/workqueue.h,WQ_PERCPU,VST_HAVE_WQ_PERCPU)
 ccflags-y += $(call vst_has,linux/virtio_config.h,struct virtqueue_info {,VST_HAVE_VIRTQUEUE_INFO)
 ccflags-y += $(call vst_has,linux/eventfd.h,eventfd_signal.struct eventfd_ctx .ctx. __u64 n,VST_HAVE_EVENTFD_COUNT)

@@ -65,7 +65,7 @@ static bool has_work(struct vst_flow *flow)
 	u32 behind = list_empty(&flow->tx) ? 0 : VST_CTL_SHUTDOWN;
 
 	if (flow->key.type == VSP_TYPE_DGRAM)
-		return behind;
+		return behind && !flow->spent;
 	if (behind && !is_held(flow))
 		return true;
 	return flow->ctl & ~behind;
@@ -93,7 +93,7 @@ static void set_corked(struct vst_flow *flow, bool corked)
 /* tx_lock is held. The scheduler holds the reference. */
 static void schedule_flow(struct vst_flow *flow)
 {
-	set_corked(flow, false);
+	set_corked(flow, flow->spent && !list_empty(&flow->tx));
 	if (vsp_flow_queued(&flow->sched) || !has_work(flow))
 		return;
 	vst_flow_get(flow);
@@ -105,7 +105,7 @@ static void wake_flow(struct vst_flow *flow)
 {
 	if (vsp_flow_queued(&flow->sched))
 		return;
-	if (is_corked(flow))
+	if (!flow->spent && is_corked(flow))
 		set_corked(flow, true);
 	else
 		schedule_flow(flow);
@@ -216,12 +216,18 @@ static enum vsp_op next_ctl(struct vst_flow *flow, u32 *flags)
 	return VSP_OP_INVALID;
 }
 
-/* A packet of a datagram goes to the ring: until its last, nothing but its next may follow. */
+/*
+ * A packet of a datagram goes to the ring: until its last, nothing but its next may follow. Credit bounds what a
+ * connection has in the ring; here nothing would, and others would wait for the receiver to take all of it.
+ */
 static void next_of_dgram(struct vst_link *link, struct vst_flow *flow)
 {
 	link->midway = flow->midway ? flow : NULL;
-	if (!flow->midway)
-		vst_count(link, VST_STAT_DGRAM_TX, 1);
+	if (flow->midway)
+		return;
+	vst_count(link, VST_STAT_DGRAM_TX, 1);
+	flow->spent = flow->n_in_ring >= VST_DGRAM_RING;
+	set_corked(flow, flow->spent && !list_empty(&flow->tx));
 }
 
 static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vst_out *out)
@@ -240,6 +246,7 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		len = out->pkt->len;
 		flow->waiting -= len + VST_PKT_COST;
 		flow->in_ring += len;
+		flow->n_in_ring++;
 		flow->small = len < VST_CORK_MAX;
 		flow->midway = flow->key.type != VSP_TYPE_STREAM && !(out->pkt->flags & VSP_SEQ_EOM);
 		if (flow->key.type == VSP_TYPE_DGRAM)
@@ -333,8 +340,12 @@ void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done)
 	struct vst_flow *flow = pkt->flow;
 
 	flow->in_ring -= pkt->len;
+	flow->n_in_ring--;
 	list_add_tail(&pkt->node, done);
-	if (!flow->corked || flow->in_ring)
+	if (flow->spent ? flow->n_in_ring > VST_DGRAM_RING / 2 : flow->in_ring)
+		return;
+	flow->spent = false;
+	if (!flow->corked)
 		return;
 	if (flow->link->up)
 		schedule_flow(flow);

@@ -257,10 +257,12 @@ struct vst_traffic {
  * @ctl: enum vst_ctl
  * @waiting: what @tx amounts to, with VST_PKT_COST for each packet
  * @in_ring: bytes that the ring holds
+ * @n_in_ring: packets likewise
  * @ctl_shut: hints for VST_CTL_SHUTDOWN
  * @midway: the last packet to the ring did not end its message
  * @small: it had little payload
  * @corked: @tx is kept back; see is_corked()
+ * @spent: a datagram socket has its share of the ring, and waits until half of that was used
  * @mute: nothing more is queued; see vst_tx_end()
  */
 struct vst_flow {
@@ -317,9 +319,11 @@ struct vst_flow {
 	u32 ctl_shut;
 	u32 waiting;
 	u32 in_ring;
+	u32 n_in_ring;
 	bool midway;
 	bool small;
 	bool corked;
+	bool spent;
 	bool mute;
 };
 

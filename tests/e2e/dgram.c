@@ -4,6 +4,7 @@
  * docs/PROTOCOL.md is tested here.
  */
 #include "fixture.h"
+#include "storm.h"
 #include "tests.h"
 
 #include "kernel/proto/dgram.h"
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -26,6 +28,7 @@ enum {
 	COST = 256,
 	QUEUES = 1 << 20, /* for all of them */
 	REFUSALS = 100,	  /* resets a second */
+	SPIN_MS = 300,	  /* for so long it is seen whether the daemon sleeps */
 	IN_FLIGHT = 3,	  /* datagrams of any size that a sender may have in Unix queues without waiting */
 };
 
@@ -394,74 +397,6 @@ static void send_in_pieces(u32 piece)
 	}
 }
 
-/**
- * struct storm - what a storm of fragments has to come to: the receiver's rules, said once more
- * @total, @have, @dst: of the datagram that is under way; @total 0: none
- * @whole: datagrams that are complete
- * @cut: datagrams that were begun in vain
- * @bad: packets that belong to none
- */
-struct storm {
-	u32 total;
-	u32 have;
-	struct vsp_addr dst;
-	u32 whole;
-	u32 cut;
-	u32 bad;
-};
-
-static bool continues(const struct storm *s, const struct vsp_hdr *h)
-{
-	return s->total && h->buf_alloc == s->total && h->fwd_cnt == s->have && vsp_addr_eq(h->dst, s->dst);
-}
-
-static void storm_add(struct storm *s, const struct vsp_hdr *h)
-{
-	bool whole = !h->buf_alloc && !h->fwd_cnt;
-	bool piece = h->buf_alloc && h->buf_alloc <= VSP_DGRAM_MAX && h->len &&
-		     (u64)h->fwd_cnt + h->len <= h->buf_alloc && (!h->fwd_cnt || continues(s, h));
-
-	if (h->flags || !(whole || piece)) {
-		s->bad++;
-		s->cut += s->total != 0;
-		s->total = 0;
-		return;
-	}
-	if (!h->fwd_cnt) {
-		s->cut += s->total != 0;
-		s->total = whole ? h->len : h->buf_alloc;
-		s->have = 0;
-		s->dst = h->dst;
-	}
-	s->have += h->len;
-	if (s->have < s->total)
-		return;
-	s->whole++;
-	s->total = 0;
-}
-
-/* The next packet of a storm: half of them continue what is under way, the others are anything. */
-static struct vsp_hdr storm_next(const struct storm *s, u32 random)
-{
-	static const u32 totals[] = { 0, 0, 1, 3000, VSP_DGRAM_MAX, VSP_DGRAM_MAX, VSP_DGRAM_MAX + 1, UINT32_MAX };
-	static const u32 offsets[] = { 0, 0, 0, 0, 1, 1000, VSP_DGRAM_MAX, UINT32_MAX };
-	struct vsp_hdr h = hdr_to(VSP_CID_HOST, HOST_PORT, GUEST_PORT, VSP_OP_RW, 0);
-	u32 most = 1 + (random >> 8 & 0xfff);
-
-	if (s->total && random >> 30 < 2) {
-		h.buf_alloc = s->total;
-		h.fwd_cnt = s->have;
-		h.len = random & 1 || most > s->total - s->have ? s->total - s->have : most;
-		return h;
-	}
-	h.dst.port += random >> 20 & 1;
-	h.flags = (random >> 21 & 15) == 0;
-	h.buf_alloc = totals[random >> 25 & 7];
-	h.fwd_cnt = offsets[random & 7];
-	h.len = random >> 3 & 7 ? most : 0;
-	return h;
-}
-
 /* Fragments at random: each packet is delivered, part of what is delivered, or counted; memory is for one datagram. */
 static void storm_of_fragments(void)
 {
@@ -480,7 +415,7 @@ static void storm_of_fragments(void)
 		struct vsp_hdr h;
 
 		state = state * 1664525 + 1013904223;
-		h = storm_next(&s, state);
+		h = storm_next(&s, hdr_to(VSP_CID_HOST, HOST_PORT, GUEST_PORT, VSP_OP_RW, 0), state);
 		storm_add(&s, &h);
 		send_hdr(h, 0);
 		for (u32 k = 0; k < 2; k++)
@@ -619,6 +554,51 @@ static void slow_receiver(void)
 	}
 	CHECK(recv(slow, got, sizeof(got), MSG_DONTWAIT) < 0 && errno == EAGAIN);
 	fix_reject(f, "dgrams_from_guest", n + 1);
+	fix_end(f);
+}
+
+/* Nanoseconds of a processor that the daemon had. */
+static u64 daemon_cpu(void)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	CHECK(!clock_getcpuclockid(f->pid, &clock) && !clock_gettime(clock, &ts));
+	return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+/*
+ * One port of the guest sends to some who do not read, until the socket in between has no room for anything: another
+ * receiver waits for that. Meanwhile the daemon sleeps; and when they read, all comes without a word of the guest.
+ */
+static void beside_those_who_do_not_read(void)
+{
+	enum { SLOW = 4, LARGE = 60000, SMALL = 100, EACH = 2 * UNIX_QUEUE };
+	struct pollfd fds[SLOW + 1];
+	u64 cpu, left;
+
+	begin(128, 3776, NULL);
+	for (u32 i = 0; i <= SLOW; i++)
+		fds[i] = (struct pollfd){ .fd = host_port(HOST_PORT + i), .events = POLLIN };
+	for (u32 i = 0; i < SLOW; i++) {
+		for (u32 k = 0; k < EACH; k++)
+			guest_send(HOST_PORT + i, GUEST_PORT, LARGE);
+	}
+	guest_send(HOST_PORT + SLOW, GUEST_PORT, SMALL);
+	fix_reject(f, "packets_from_guest", SLOW * EACH + 2);
+	cpu = daemon_cpu();
+	CHECK(poll(&fds[SLOW], 1, SPIN_MS) == 0);
+	CHECK(daemon_cpu() - cpu < SPIN_MS * 1000000ull / 2);
+	for (left = SLOW * EACH + 1 - fix_counter(f, "dgrams_full"); left;) {
+		CHECK(poll(fds, SLOW + 1, PEER_WAIT_MS) > 0);
+		for (u32 i = 0; i <= SLOW; i++) {
+			if (!fds[i].revents)
+				continue;
+			host_expect(fds[i].fd, i < SLOW ? LARGE : SMALL, NULL);
+			left--;
+		}
+	}
+	CHECK(poll(fds, SLOW + 1, 0) == 0);
 	fix_end(f);
 }
 
@@ -918,7 +898,8 @@ const struct test dgram_tests[] = {
 	{ "datagrams for a guest without them", guest_without },
 	{ "datagrams turned off", off },
 	{ "datagrams for a receiver that does not read", slow_receiver },
-	{ "datagrams for many of those", slow_receivers },
+	{ "datagrams for one who reads beside some who do not", beside_those_who_do_not_read },
+	{ "datagrams for many who do not", slow_receivers },
 	{ "datagrams for a receiver that is replaced", receiver_replaced },
 	{ "datagrams of many guest ports", many_guest_ports },
 	{ "datagrams and the lists of ports", policy },

@@ -150,6 +150,13 @@ class Host:
                 return self.dial(port)
         return wait_for(attempt, timeout, f"somebody at port {port} of the guest")
 
+    def datagrams(self, port):
+        """A datagram socket at a port of the host."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.bind(f"{self.hybrid}_dgram_{port}")
+        sock.settimeout(30)
+        return sock
+
     def serve(self, port, function, backlog=512, kind=socket.SOCK_STREAM):
         service = Service(f"{self.hybrid}_{port}", function, backlog, kind)
         self.services.append(service)

@@ -196,13 +196,25 @@ static int bound_socket(const struct name *n)
 
 static int watch_sock(struct vsd_guest *g, struct vsd_dgram_sock *s)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = &s->watch };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.ptr = &s->watch };
 
 	s->watch = (struct vsd_watch){ .source = VSD_SOURCE_DGRAM, .guest = g };
 	s->flow.owner = VSOCK_OWNER_DRIVER;
 	if (s->fd < 0)
 		return 0;
 	return epoll_ctl(g->loop->epfd, EPOLL_CTL_ADD, s->fd, &ev) ? -errno : 0;
+}
+
+/*
+ * Be told, or no more, when the send buffer has room: only while somebody waits for it, for each datagram that a
+ * receiver takes is an event.
+ */
+static void watch_room(struct vsd_guest *g, struct vsd_dgram_sock *s, bool on)
+{
+	struct epoll_event ev = { .events = EPOLLIN | (on ? EPOLLOUT : 0) | EPOLLET, .data.ptr = &s->watch };
+
+	if (s->room_watched != on && !epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, s->fd, &ev))
+		s->room_watched = on;
 }
 
 static struct vsd_dgram_sock *sock_of(struct vsp_flow *f)
@@ -397,40 +409,76 @@ static void unlink_dest(struct vsd_guest *g, struct vsd_dgram_dest *t)
 
 /*
  * Be told when the receiver takes more. An unconnected socket cannot say; so one that sends nothing is connected, anew
- * each time, because the receiver may have been replaced.
+ * each time, because the receiver may have been replaced. False: nobody will tell.
  */
-static void await_room(struct vsd_guest *g, struct vsd_dgram_dest *t)
+static bool watch_receiver(struct vsd_guest *g, struct vsd_dgram_dest *t)
 {
 	struct epoll_event ev = { .events = EPOLLOUT | EPOLLET, .data.ptr = &t->watch };
 	struct vsd_dgram_client *client = client_at(g, t->port);
 	struct name n = name_of_port(g, t->port);
+	int op = t->fd < 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
 
-	if (t->fd >= 0)
-		close(t->fd);
-	t->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (t->fd < 0)
-		return;
 	if (client) {
 		n.sa = client->name;
 		n.len = client->name_len;
 	}
-	if (!connect(t->fd, (struct sockaddr *)&n.sa, n.len))
-		epoll_ctl(g->loop->epfd, EPOLL_CTL_ADD, t->fd, &ev);
+	if (t->fd < 0)
+		t->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (t->fd < 0)
+		return false;
+	if (!connect(t->fd, (struct sockaddr *)&n.sa, n.len) && !epoll_ctl(g->loop->epfd, op, t->fd, &ev))
+		return true;
+	close(t->fd);
+	t->fd = -1;
+	return false;
+}
+
+/* Who sends the first datagram that waits for a receiver. */
+static struct vsd_dgram_sock *sender_to(struct vsd_guest *g, const struct vsd_dgram_dest *t)
+{
+	if (client_at(g, t->port))
+		return &g->dgrams.clients_sock;
+	return find_source(g, VSD_DGRAM_SOURCE, t->queue.first->src.port);
+}
+
+/*
+ * A receiver that should have taken more did not: the send buffer is full of what others have not taken, or somebody
+ * else was faster. An event tells when most of that buffer is free again; where less is free, nothing does.
+ */
+static void look_again(struct vsd_guest *g, struct vsd_dgram_dest *t)
+{
+	struct vsd_dgram_sock *s = sender_to(g, t);
+
+	t->blind = true;
+	if (s)
+		watch_room(g, s, true);
+	if (!g->dgrams.retry_at)
+		g->dgrams.retry_at = g->loop->now + VSD_DGRAM_RETRY_MS * VSD_MS;
+}
+
+/* What waits for a receiver goes on waiting, though it @moved. */
+static void await_room(struct vsd_guest *g, struct vsd_dgram_dest *t, bool moved)
+{
+	t->blind = false;
+	if (!moved || !watch_receiver(g, t))
+		look_again(g, t);
 }
 
 /* Send what waits for a receiver, as far as it takes it. */
 static void flush_dest(struct vsd_guest *g, struct vsd_dgram_dest *t)
 {
 	struct vsd_dgram *e;
+	bool moved = false;
 
 	while ((e = t->queue.first) != NULL) {
 		struct iovec iov = { .iov_base = e->bytes, .iov_len = e->len };
 		enum sent what = try_send(g, e->src, e->dst, &iov, 1);
 
 		if (what == SENT_LATER) {
-			await_room(g, t);
+			await_room(g, t, moved);
 			return;
 		}
+		moved = true;
 		if (what == SENT_NOWHERE)
 			refuse(g, e->src, e->dst);
 		g->dgrams.n.from_guest += what == SENT;
@@ -438,6 +486,27 @@ static void flush_dest(struct vsd_guest *g, struct vsd_dgram_dest *t)
 		free(pop(&t->queue));
 	}
 	unlink_dest(g, t);
+}
+
+/* Those that nobody speaks for. True: some are left. */
+static bool flush_blind(struct vsd_guest *g)
+{
+	bool left = false;
+
+	for (struct vsd_dgram_dest *t = g->dgrams.dests, *next; t; t = next) {
+		next = t->next;
+		if (t->blind)
+			flush_dest(g, t);
+	}
+	for (const struct vsd_dgram_dest *t = g->dgrams.dests; t; t = t->next)
+		left |= t->blind;
+	return left;
+}
+
+void vsd_dgram_retry(struct vsd_guest *g)
+{
+	g->dgrams.retry_at = 0;
+	flush_blind(g);
 }
 
 static struct vsd_dgram_dest *dest_at(struct vsd_guest *g, u32 port)
@@ -479,7 +548,7 @@ static void keep(struct vsd_guest *g, struct vsd_dgram_dest *t, struct vsp_addr 
 	} else if (push(&t->queue, src, dst, iov, niov, len)) {
 		d->queued += len + VSD_DGRAM_COST;
 		if (first)
-			await_room(g, t);
+			await_room(g, t, true);
 		return;
 	} else {
 		d->n.no_memory++;
@@ -786,22 +855,44 @@ static void drop_all(struct vsd_guest *g, struct vsd_dgram_sock *s)
 		g->dgrams.n.no_guest++;
 }
 
+/* Does one that no event speaks for wait for room in the same send buffer? */
+static bool others_wait(struct vsd_guest *g, const struct vsd_dgram_dest *t)
+{
+	const struct vsd_dgram_sock *s = sender_to(g, t);
+
+	for (const struct vsd_dgram_dest *o = g->dgrams.dests; o; o = o->next) {
+		if (o != t && o->blind && sender_to(g, o) == s)
+			return true;
+	}
+	return false;
+}
+
+/* A receiver takes more. What it took is only free in a moment, and is for those first that no event speaks for. */
+static void dest_event(struct vsd_guest *g, struct vsd_dgram_dest *t)
+{
+	if (others_wait(g, t))
+		t->blind = true;
+	else
+		flush_dest(g, t);
+}
+
 void vsd_dgram_event(struct vsd_watch *w)
 {
 	struct vsd_guest *g = w->guest;
 	struct vsd_dgram_sock *s = (struct vsd_dgram_sock *)w;
+	bool blind = flush_blind(g);
 
-	if (w->source == VSD_SOURCE_DGRAM) {
-		if (g->dgrams.known)
-			vsp_sched_wake(&g->mux.sched, &s->flow);
-		else
-			drop_all(g, s);
+	if (w->source == VSD_SOURCE_DGRAM_DEST) {
+		if (w->guest)
+			dest_event(g, (struct vsd_dgram_dest *)w);
+		return;
 	}
-	/* What a receiver took makes room in the queue of the sender, too. */
-	for (struct vsd_dgram_dest *t = g->dgrams.dests, *next; t; t = next) {
-		next = t->next;
-		flush_dest(g, t);
-	}
+	if (!blind && s->room_watched)
+		watch_room(g, s, false);
+	if (g->dgrams.known)
+		vsp_sched_wake(&g->mux.sched, &s->flow);
+	else
+		drop_all(g, s);
 }
 
 void vsd_dgram_negotiated(struct vsd_guest *g)

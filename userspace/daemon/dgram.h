@@ -23,6 +23,8 @@ enum {
 	VSD_DGRAM_QUEUES = 1 << 20,  /* the same for all of them together */
 	VSD_DGRAM_COST = 256,
 	VSD_DGRAM_REFUSALS = 100,  /* resets a second for datagrams that nobody is bound for */
+	VSD_DGRAM_RETRY_MS = 10,   /* until a receiver is tried again that no event speaks for */
+	VSD_DGRAM_BATCH = 32,	   /* datagrams of the guest that go out before what is for it has its turn */
 	VSD_DGRAM_DROPS = 64,	   /* datagrams of the host dropped at a time, where no guest takes them */
 	VSD_DGRAM_PREFIX_MAX = 32, /* bytes of "SENDTO 4294967295\n" or "FROM 4294967295 4294967295\n" */
 	VSD_DGRAM_SUFFIX_MAX = 28, /* of "_dgram@4294967295.4294967295", behind uds-path */
@@ -58,6 +60,7 @@ enum vsd_dgram_kind {
  * @kind: enum vsd_dgram_kind
  * @fd: the socket; -1: another guest
  * @port: of the guest, or the context identifier of the other guest
+ * @room_watched: an event is asked for when its send buffer has room
  * @last: the host port that the guest's port sent to last
  * @used: when it was used last
  * @queue: what the other guest sent
@@ -69,6 +72,7 @@ struct vsd_dgram_sock {
 	u8 kind;
 	int fd;
 	u32 port;
+	bool room_watched;
 	u32 last;
 	u64 used;
 	struct vsd_dgram_queue queue;
@@ -78,7 +82,8 @@ struct vsd_dgram_sock {
  * struct vsd_dgram_dest - a receiver on the host that did not take what was sent to it
  * @watch: for epoll
  * @next: the next of the guest
- * @fd: a socket connected to it, which says when it takes more
+ * @fd: a socket connected to it, which says when it takes more, or -1
+ * @blind: no event says so: it is tried again at vsd_dgrams.retry_at
  * @port: its port
  * @queue: what waits
  */
@@ -86,6 +91,7 @@ struct vsd_dgram_dest {
 	struct vsd_watch watch;
 	struct vsd_dgram_dest *next;
 	int fd;
+	bool blind;
 	u32 port;
 	struct vsd_dgram_queue queue;
 };
@@ -122,6 +128,7 @@ struct vsd_dgram_counters {
  * @clients_sock: PATH_dgram
  * @sources: sockets for its ports, and other guests; @n_sources: how many
  * @dests: receivers that are slow; @n_dests: how many; @queued: bytes for all of them
+ * @retry_at: when receivers are tried again that no event speaks for; 0: never
  * @clients: host programs with a port, or NULL; @last_port: given out last
  * @dead_socks, @dead_dests: to be freed at the end of the turn
  * @slot: the datagram from the guest that is being put together; @slot_bytes: its bytes
@@ -141,6 +148,7 @@ struct vsd_dgrams {
 	struct vsd_dgram_dest *dests;
 	u32 n_dests;
 	u32 queued;
+	u64 retry_at;
 	struct vsd_dgram_client *clients;
 	u32 last_port;
 	struct vsd_dgram_sock *dead_socks;
@@ -171,6 +179,9 @@ void vsd_dgram_negotiated(struct vsd_guest *g);
 
 /* An event of PATH_dgram, a source or a receiver. */
 void vsd_dgram_event(struct vsd_watch *w);
+
+/* It is time: vsd_dgrams.retry_at. */
+void vsd_dgram_retry(struct vsd_guest *g);
 
 /* A packet from the guest that is no datagram. */
 void vsd_dgram_interrupt(struct vsd_guest *g);

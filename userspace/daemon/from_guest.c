@@ -17,6 +17,7 @@
  * struct batch - the current batch, beside what struct vsd_loop holds
  * @niov: segments
  * @packets: packets with payload
+ * @dgrams: datagrams, or pieces of some
  * @taken: chains
  * @only: the connection of all of them
  * @mixed: there is none: chains of others, or without payload, were among them
@@ -25,6 +26,7 @@
 struct batch {
 	u32 niov;
 	u32 packets;
+	u32 dgrams;
 	u32 taken;
 	struct vsd_conn *only;
 	bool mixed;
@@ -204,6 +206,7 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_decode
 
 	if (good && hdr->type == VSP_TYPE_DGRAM) {
 		b->mixed = true;
+		b->dgrams++;
 		niov = trim(&g->loop->from.iov[b->niov], niov, hdr->len);
 		vsd_dgram_arrive(g, hdr, &g->loop->from.iov[b->niov], niov);
 		return;
@@ -295,7 +298,8 @@ bool vsd_from_guest(struct vsd_guest *g)
 	if (!g->from_due || !vu_ring_live(r))
 		return false;
 	vu_ring_hush(r);
-	for (u32 n = 0; n < VSD_BATCH_PACKETS && t == TOOK_ONE; n++) {
+	/* Each datagram is a system call: of these a batch has fewer. */
+	for (u32 n = 0; n < VSD_BATCH_PACKETS && b.dgrams < VSD_DGRAM_BATCH && t == TOOK_ONE; n++) {
 		/* A packet that might have to be answered waits until answers have left. */
 		stopped = !vsp_budget_left(&g->mux.budget);
 		limited = !vsd_from_allowed(g);

@@ -383,6 +383,8 @@ static void expire(struct vsd_guest *g)
 		vsd_listeners_poll(g, true);
 	if (g->held && g->loop->now >= g->held_until)
 		g->from_due = true;
+	if (g->dgrams.retry_at && g->loop->now >= g->dgrams.retry_at)
+		vsd_dgram_retry(g);
 }
 
 static void bury(struct vsd_guest *g)
@@ -445,6 +447,8 @@ u64 vsd_guest_deadline(const struct vsd_guest *g)
 
 	if (g->host_paused && g->host_again < at)
 		at = g->host_again;
+	if (g->dgrams.retry_at && g->dgrams.retry_at < at)
+		at = g->dgrams.retry_at;
 	return g->held && g->held_until < at ? g->held_until : at;
 }
 

@@ -12,6 +12,7 @@
 #include <linux/vm_sockets.h>
 
 #include "kernel/proto/dgram.h"
+#include "tests/e2e/storm.h"
 
 enum {
 	PORT = 5000,	 /* the host's */
@@ -469,6 +470,68 @@ static void malformed(void)
 	close(fd);
 }
 
+/* Fragments at random: each packet is delivered, part of what is delivered, or counted. */
+static void storm_of_fragments(void)
+{
+	static const char *const reasons[] = { "rejects/dgram_order", "rejects/dgram_size", "rejects/dgram_flags" };
+	u32 state = 815, packets = 10000;
+	struct storm s = { 0 };
+	int fd = host_socket();
+	u64 bad = 0, all;
+
+	begin(128, BUFFER);
+	for (u32 i = 0; i < packets; i++) {
+		struct vsp_hdr h;
+
+		state = state * 1664525 + 1013904223;
+		h = storm_next(&s, dgram_hdr(GUEST_PORT, PORT, VSP_OP_RW), state);
+		storm_add(&s, &h);
+		guest_send(&g, h);
+		/* What is for the port that nobody has is answered. */
+		while (peer_recv(&g.peer, &h, NULL, 0))
+			CHECK(h.op == VSP_OP_RST);
+		recv(fd, data, sizeof(data), 0);
+	}
+	counter_reaches(CID, "rx_packets", packets + 1);
+	for (u32 i = 0; i < 3; i++)
+		bad += counter(CID, reasons[i]);
+	all = counter(CID, "dgram_rx") + counter(CID, "dgram_rx_full") + counter(CID, "dgram_rx_unbound");
+	CHECK(s.whole > 500 && s.cut > 500 && s.bad > 500);
+	CHECK(all == s.whole && counter(CID, "dgram_rx_cut") == s.cut && bad == s.bad);
+	CHECK(counter(CID, "dgram_rx") > 0 && counter(CID, "dgram_rx_unbound") > 0);
+	guest_end(&g);
+	close(fd);
+}
+
+/* A guest cannot say that it is somebody else, nor speak for others; and it is not the way to them. */
+static void spoofed(void)
+{
+	static const u32 cids[] = { VSP_CID_HOST, CID + 1, 1, 0, UINT32_MAX };
+	enum { NUM_CIDS = sizeof(cids) / sizeof(cids[0]) };
+	struct vsp_hdr hdr;
+	int fd = host_socket();
+
+	begin(128, BUFFER);
+	for (u32 i = 0; i < NUM_CIDS; i++) {
+		hdr = fragment(10, 0, 0);
+		hdr.src.cid = cids[i];
+		guest_send(&g, hdr);
+		hdr = probe_hdr();
+		hdr.src.cid = cids[i];
+		guest_send(&g, hdr);
+		hdr = fragment(10, 0, 0);
+		hdr.dst.cid = cids[i] == VSP_CID_HOST ? CID : cids[i];
+		guest_send(&g, hdr);
+	}
+	guest_writes(10, 10, 5);
+	host_reads(fd, 10, 5);
+	CHECK(counter(CID, "rejects/src_cid") == 2 * NUM_CIDS && counter(CID, "rejects/dst_cid") == NUM_CIDS);
+	CHECK(counter(CID, "dgram_rx") == 1 && counter(CID, "dgram_rx_unbound") == 0);
+	CHECK(host_has_nothing(fd) && host_tries(fd, CID + 1, 10) == ENODEV);
+	guest_end(&g);
+	close(fd);
+}
+
 /* All of the guest's own memory is there from now on, so that it does not count as growth. */
 static void touch_memory(void)
 {
@@ -587,6 +650,25 @@ static void to_this_host(void)
 	close(fd);
 }
 
+int dgram_echo(u32 cid)
+{
+	struct vsp_hdr hdr;
+	struct vsp_addr to;
+
+	guest_begin(&g, cid, 128, LARGE, FEATURES);
+	probe();
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		if (!peer_recv(&g.peer, &hdr, g.buf, WAIT_MS) || hdr.type != VSP_TYPE_DGRAM || hdr.op != VSP_OP_RW)
+			continue;
+		to = hdr.src;
+		hdr.src = hdr.dst;
+		hdr.dst = to;
+		guest_send(&g, hdr);
+	}
+}
+
 const struct test dgram_tests[] = {
 	{ "datagrams of every length both ways, whole and in fragments", both_ways },
 	{ "datagrams that are too long: EMSGSIZE", too_long },
@@ -596,6 +678,8 @@ const struct test dgram_tests[] = {
 	{ "datagrams by feature bit: no fragments before a probe", by_feature },
 	{ "datagrams for nobody: resets, but no flood of them; ECONNREFUSED", refused },
 	{ "datagrams: fragments that make none are counted and dropped", malformed },
+	{ "datagrams in fragments at random", storm_of_fragments },
+	{ "datagrams with wrong context identifiers", spoofed },
 	{ "datagrams that nobody reads: bounded memory", floods },
 	{ "datagrams: probes without a buffer for the answer: 256 wait", probe_flood },
 	{ "datagrams for a guest that takes none: the send buffer bounds them", slow_guest },

@@ -115,6 +115,9 @@ void counter_reaches(u32 cid, const char *name, u64 least);
 long live(const char *what);
 long memory_used_kib(void);
 
+/* A guest that sends each datagram back to where it came from, until it is killed; says "ready". */
+int dgram_echo(u32 cid);
+
 u64 now_ms(void);
 void pause_a_little(void);
 

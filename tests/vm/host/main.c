@@ -3,7 +3,8 @@
  * /dev/vhost-vsock driven by a guest made of packets: tests for our module, and a list of what its ioctls answer, to be
  * compared with the stock module's, as is how fast it is.
  *
- * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed MS CROWD NAME... | vhost-guest --neighbours
+ * Usage: vhost-guest [NAME]... | vhost-guest --abi | vhost-guest --speed MS CROWD NAME... | vhost-guest --neighbours |
+ *	  vhost-guest --echo CID
  */
 #include "host.h"
 #include "abi.h"
@@ -81,6 +82,8 @@ int main(int argc, char **argv)
 		return speed_list((u32)atoi(argv[2]), (u32)atoi(argv[3]), argc - 4, argv + 4);
 	if (argc == 2 && !strcmp(argv[1], "--neighbours"))
 		return neighbours_list();
+	if (argc == 3 && !strcmp(argv[1], "--echo"))
+		return dgram_echo((u32)atoi(argv[2]));
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		for (const struct test *t = all[i]; t->name; t++) {
 			u64 began = now_ms();
