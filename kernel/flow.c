@@ -249,5 +249,5 @@ void vst_flow_purge_rx(struct vst_flow *flow)
 	spin_unlock(&flow->lock);
 	vst_records_free(&records);
 	list_for_each_entry_safe(seg, next, &segs, node)
-		vst_seg_free(seg);
+		vst_seg_free(flow->link, seg);
 }

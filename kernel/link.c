@@ -77,6 +77,7 @@ void vst_link_put(struct vst_link *link)
 	if (!refcount_dec_and_test(&link->ref))
 		return;
 	vst_report_remove(link);
+	vst_spares_free(&link->spares);
 	atomic_dec(&vst_live_links);
 	link->ops->free(link);
 }
@@ -100,6 +101,7 @@ void vst_link_down(struct vst_link *link)
 	vst_tx_drain(link, &dropped);
 	spin_unlock(&link->tx_lock);
 	vst_pkts_free(&dropped);
+	vst_spares_free(&link->spares);
 }
 
 static void flow_gone(struct vst_flow *flow)

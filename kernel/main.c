@@ -59,7 +59,9 @@ EXPORT_SYMBOL_GPL(vst_link_next);
 EXPORT_SYMBOL_GPL(vst_link_waiting);
 EXPORT_SYMBOL_GPL(vst_pkt_done);
 EXPORT_SYMBOL_GPL(vst_pkts_free);
+EXPORT_SYMBOL_GPL(vst_payload_pages);
 EXPORT_SYMBOL_GPL(vst_rx_ready);
+EXPORT_SYMBOL_GPL(vst_rx_settle);
 EXPORT_SYMBOL_GPL(vst_rx);
 EXPORT_SYMBOL_GPL(vst_stat_name);
 EXPORT_SYMBOL_GPL(vst_dgram_types);
@@ -74,9 +76,14 @@ EXPORT_SYMBOL_GPL(vsp_dgram_piece_at);
 
 static int __init vst_common_init(void)
 {
-	int err = vst_report_init();
+	int err = vst_pkt_init();
 
-	if (!err)
+	if (err)
+		return err;
+	err = vst_report_init();
+	if (err)
+		vst_pkt_exit();
+	else
 		vst_dgram_register();
 	return err;
 }
@@ -87,6 +94,7 @@ static void __exit vst_common_exit(void)
 	vst_dgram_unregister();
 	vst_report_exit();
 	rcu_barrier();
+	vst_pkt_exit();
 }
 
 module_init(vst_common_init);

@@ -4,6 +4,9 @@
  *
  * Large payload lies in compound pages, so that a copy to or from the user passes the checks of hardened usercopy;
  * small payload in one allocation with its bookkeeping.
+ *
+ * Kernels may be told to clear all memory before they give it away (init_on_alloc), which for payload costs as much as
+ * copying it. Every byte that is looked at here was written before, so what is used most is not cleared.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -11,21 +14,99 @@
 #include "vst.h"
 
 enum {
-	SEG_SIZE_MIN = 2048, /* of the smallest segment: a stream of tiny packets fills it before the next begins */
+	/* A stream of tiny packets fills one before the next begins. The allocator keeps a pointer behind it. */
+	OBJECT_SIZE = 2048 - sizeof(void *),
+	SEG_ROOM = OBJECT_SIZE - sizeof(struct vst_seg),
+	SPARE_BYTES = 64 << 10, /* of a spare block */
 };
+static_assert(sizeof(struct vst_pkt) + VST_TAIL_ROOM <= OBJECT_SIZE);
+static_assert((size_t)VST_SEG_MIN <= SEG_ROOM);
+
+/* Packets with room for VST_TAIL_ROOM bytes, and segments with SEG_ROOM. */
+static struct kmem_cache *objects;
+
+/* Objects of a cache that has a constructor are not cleared: it might have set them up. */
+static void construct(void *object)
+{
+}
+
+int vst_pkt_init(void)
+{
+	objects = kmem_cache_create_usercopy("vst_payload", OBJECT_SIZE, ARCH_KMALLOC_MINALIGN, 0, 0, OBJECT_SIZE,
+					     construct);
+	return objects ? 0 : -ENOMEM;
+}
+
+void vst_pkt_exit(void)
+{
+	kmem_cache_destroy(objects);
+}
 
 /* Bytes that fit into a segment without a page that holds @len. The allocator's sizes are powers of two: all of it. */
 static u32 small_seg_room(u32 len)
 {
-	return max_t(u32, roundup_pow_of_two(sizeof(struct vst_seg) + len), SEG_SIZE_MIN) - sizeof(struct vst_seg);
+	return len <= SEG_ROOM ? SEG_ROOM : roundup_pow_of_two(sizeof(struct vst_seg) + len) - sizeof(struct vst_seg);
 }
 
-static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
+static void free_payload(struct vst_spares *spares, struct page *page, u32 order)
 {
-	*order = get_order(len);
-	if (*order)
+	u32 i;
+
+	for (i = 0; i < VST_SPARES && order == get_order(SPARE_BYTES); i++) {
+		if (!READ_ONCE(spares->block[i]) && !cmpxchg(&spares->block[i], NULL, page))
+			return;
+	}
+	__free_pages(page, order);
+}
+
+static struct page *take_spare(struct vst_spares *spares)
+{
+	struct page *page = NULL;
+	u32 i;
+
+	for (i = 0; i < VST_SPARES && !page; i++) {
+		if (READ_ONCE(spares->block[i]))
+			page = xchg(&spares->block[i], NULL);
+	}
+	return page;
+}
+
+void vst_spares_free(struct vst_spares *spares)
+{
+	struct page *page;
+
+	while ((page = take_spare(spares)))
+		__free_pages(page, get_order(SPARE_BYTES));
+}
+
+/* Pages for payload, or NULL. What is in them is not ours to show to anybody. */
+struct page *vst_payload_pages(struct vst_spares *spares, u32 order, gfp_t gfp)
+{
+	struct page *page = order == get_order(SPARE_BYTES) ? take_spare(spares) : NULL;
+
+	if (page)
+		return page;
+	if (order)
 		gfp |= __GFP_COMP | __GFP_NOWARN | __GFP_NORETRY;
-	return alloc_pages(gfp, *order);
+	return alloc_pages(gfp, order);
+}
+
+static struct vst_pkt *alloc_pkt(u32 cap, gfp_t gfp)
+{
+	struct vst_pkt *pkt = cap == VST_TAIL_ROOM ? kmem_cache_alloc(objects, gfp) :
+						     kmalloc(struct_size(pkt, data, cap), gfp);
+
+	if (pkt)
+		pkt->cap = cap;
+	return pkt;
+}
+
+static void free_pkt(struct vst_pkt *pkt)
+{
+	if (pkt->cap == VST_TAIL_ROOM)
+		kmem_cache_free(objects, pkt);
+	else
+		kfree(pkt);
 }
 
 /**
@@ -40,18 +121,18 @@ static struct page *payload_pages(u32 len, u32 *order, gfp_t gfp)
 struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp)
 {
 	bool small = len <= VST_SMALL_PKT;
-	struct vst_pkt *pkt = kmalloc(struct_size(pkt, data, small ? cap : 0), gfp);
+	struct vst_pkt *pkt = alloc_pkt(small ? cap : 0, gfp);
 
 	if (!pkt)
 		return NULL;
 	pkt->zc = NULL;
 	pkt->sk = NULL;
-	pkt->cap = small ? cap : 0;
 	pkt->page = NULL;
 	if (!small) {
-		pkt->page = payload_pages(len, &pkt->order, gfp);
+		pkt->order = get_order(len);
+		pkt->page = vst_payload_pages(&flow->link->spares, pkt->order, gfp);
 		if (!pkt->page) {
-			kfree(pkt);
+			free_pkt(pkt);
 			return NULL;
 		}
 	}
@@ -121,26 +202,28 @@ void vst_pkt_free(struct vst_pkt *pkt)
 	if (pkt->zc)
 		free_zc(pkt->zc);
 	if (pkt->page)
-		__free_pages(pkt->page, pkt->order);
+		free_payload(&pkt->flow->link->spares, pkt->page, pkt->order);
 	if (pkt->sk)
 		vst_dgram_uncharge(pkt->sk, pkt->len);
 	unstuff(pkt->flow);
 	vst_flow_put(pkt->flow);
 	atomic_dec(&vst_live_pkts);
-	kfree(pkt);
+	free_pkt(pkt);
 }
 
 /**
  * vst_seg_new - an empty segment
+ * @spares: blocks that it may have
  * @gfp: for the segment and its pages
  * @len: bytes that must fit, 1 .. VSP_MAX_PAYLOAD
  *
  * Return: a segment with @cap of at least @len, or NULL.
  */
-struct vst_seg *vst_seg_new(u32 len, gfp_t gfp)
+struct vst_seg *vst_seg_new(struct vst_spares *spares, u32 len, gfp_t gfp)
 {
 	u32 room = len <= VST_COPY_MAX ? small_seg_room(len) : 0;
-	struct vst_seg *seg = kmalloc(struct_size(seg, room, room), gfp);
+	struct vst_seg *seg = room == SEG_ROOM ? kmem_cache_alloc(objects, gfp) :
+						 kmalloc(struct_size(seg, room, room), gfp);
 
 	if (!seg)
 		return NULL;
@@ -150,7 +233,8 @@ struct vst_seg *vst_seg_new(u32 len, gfp_t gfp)
 	seg->page = NULL;
 	seg->data = seg->room;
 	if (!room) {
-		seg->page = payload_pages(len, &seg->order, gfp);
+		seg->order = get_order(len);
+		seg->page = vst_payload_pages(spares, seg->order, gfp);
 		if (!seg->page) {
 			kfree(seg);
 			return NULL;
@@ -179,10 +263,14 @@ struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t g
 	return seg;
 }
 
-void vst_seg_free(struct vst_seg *seg)
+/* @link: it came over; its driver may have the pages again. */
+void vst_seg_free(struct vst_link *link, struct vst_seg *seg)
 {
 	if (seg->page)
-		__free_pages(seg->page, seg->order);
+		free_payload(&link->spares, seg->page, seg->order);
 	atomic_dec(&vst_live_segs);
-	kfree(seg);
+	if (!seg->page && seg->cap == SEG_ROOM)
+		kmem_cache_free(objects, seg);
+	else
+		kfree(seg);
 }

@@ -25,13 +25,13 @@ struct rx_result {
 	enum vsp_reject why;
 };
 
-/*
- * Is there room for another reply? If not, the caller stops taking packets until vst_link_ops.resume_rx(). Without the
- * lock: what gives room calls resume_rx() afterwards, so a caller that has not seen it yet is called again.
- */
-bool vst_rx_ready(struct vst_link *link)
+/* Is there room for another reply? If not, the caller stops taking packets until vst_link_ops.resume_rx(). */
+bool vst_rx_ready(const struct vst_link *link)
 {
-	return READ_ONCE(link->budget.used) < link->budget.limit;
+	/* Without the lock: whoever makes room calls resume_rx() after that, and the caller looks once more. */
+	struct vsp_budget budget = { .limit = link->budget.limit, .used = READ_ONCE(link->budget.used) };
+
+	return vsp_budget_left(&budget);
 }
 
 /* The state as far as packets go. The socket's may lag behind by what lies in vst_flow.bits. */
@@ -195,10 +195,10 @@ static struct vst_seg *seg_for(struct vst_link *link, struct vst_payload *payloa
 		vst_count(link, VST_STAT_RX_HANDED, 1);
 		return seg;
 	}
-	seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+	seg = vst_seg_new(&link->spares, len, GFP_NOIO | __GFP_NOWARN);
 	if (!seg && len > VST_SEG_MIN) {
 		len = VST_SEG_MIN;
-		seg = vst_seg_new(len, GFP_NOIO | __GFP_NOWARN);
+		seg = vst_seg_new(&link->spares, len, GFP_NOIO | __GFP_NOWARN);
 	}
 	if (seg) {
 		memcpy(seg->data, payload->data + from, len);
@@ -223,12 +223,12 @@ static bool segs_for(struct vst_link *link, struct vst_payload *payload, u32 fro
 	return true;
 }
 
-static void free_segs(struct list_head *segs)
+static void free_segs(struct vst_link *link, struct list_head *segs)
 {
 	struct vst_seg *seg, *next;
 
 	list_for_each_entry_safe(seg, next, segs, node)
-		vst_seg_free(seg);
+		vst_seg_free(link, seg);
 }
 
 /* Nobody will read these bytes: they count as consumed, so that the peer's window does not leak away. */
@@ -294,7 +294,7 @@ static void deliver(struct vst_link *link, struct vst_flow *flow, struct vst_pay
 	}
 	if (!list_empty(&segs)) {
 		spin_unlock(&flow->lock);
-		free_segs(&segs);
+		free_segs(link, &segs);
 		spin_lock(&flow->lock);
 	}
 }
@@ -334,6 +334,41 @@ static void end_record(struct vst_flow *flow, const struct vsp_hdr *hdr, struct 
 	}
 }
 
+/**
+ * vst_rx_settle - wake the reader that has not been woken for what arrived last
+ * @link: the device; its receive worker has no more packets for now, or is about to let others have a turn
+ *
+ * One that is woken for each packet of many sleeps again before the next, which costs both more than the packet.
+ */
+void vst_rx_settle(struct vst_link *link)
+{
+	struct vst_flow *flow = link->rx_unwoken;
+	struct sock *sk;
+
+	if (!flow)
+		return;
+	link->rx_unwoken = NULL;
+	sk = vst_flow_sock(flow);
+	if (sk) {
+		sk->sk_data_ready(sk);
+		sock_put(sk);
+	}
+	vst_flow_put(flow);
+}
+
+/* Other packets may follow at once. At most one flow waits for them, and for no packets but its own. */
+static void wake_reader_soon(struct vst_link *link, struct vst_flow *flow)
+{
+	if (link->rx_unwoken != flow) {
+		vst_rx_settle(link);
+		vst_flow_get(flow);
+		link->rx_unwoken = flow;
+		link->rx_unwoken_packets = 0;
+	}
+	if (++link->rx_unwoken_packets == VST_WAKE_PACKETS)
+		vst_rx_settle(link);
+}
+
 /* Everything that needs a socket, or the link, after the flow's lock was dropped. */
 static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_result *res)
 {
@@ -349,17 +384,19 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 	} else if (res->unheld) {
 		vst_send_ctl(flow, 0, 0);
 	}
-	if (!res->bell && !res->wake_reader && !res->wake_writer)
+	if (res->wake_reader && !res->feed)
+		wake_reader_soon(link, flow);
+	if (!res->bell && !res->feed && !res->wake_writer)
 		return;
 	sk = vst_flow_sock(flow);
 	if (!sk)
 		return;
 	if (res->bell)
 		vst_ring_bell(flow, sk);
-	if (res->wake_reader)
+	if (res->feed) {
 		sk->sk_data_ready(sk);
-	if (res->feed)
 		end_feeding(flow, sk);
+	}
 	if (res->wake_writer)
 		sk->sk_write_space(sk);
 	sock_put(sk);
@@ -429,7 +466,7 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
  * @have: bytes that arrived, header and payload together
  * @payload: where the payload lies; @len is set here
  *
- * May sleep for memory. One caller at a time per link.
+ * May sleep for memory. One caller at a time per link, who calls vst_rx_settle() after the last packet.
  */
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload)
 {

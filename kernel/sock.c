@@ -555,7 +555,7 @@ static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool 
 	take_segs(flow, &segs);
 	spin_unlock(&flow->lock);
 	list_for_each_entry_safe(seg, next, &segs, node)
-		vst_seg_free(seg);
+		vst_seg_free(flow->link, seg);
 	if (res.later && flow->state == VSP_ESTABLISHED)
 		vst_tell_later(flow);
 	else if (res.due && flow->state == VSP_ESTABLISHED)
@@ -712,7 +712,7 @@ static bool fill_skb(struct vst_flow *flow, struct sk_buff *skb)
 	due = vsp_rxc_update_due(&flow->rxc, 1, flow->txc.peer_buf_alloc);
 	spin_unlock(&flow->lock);
 	if (seg)
-		vst_seg_free(seg);
+		vst_seg_free(flow->link, seg);
 	if (due)
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
 	return true;

@@ -301,7 +301,7 @@ static bool alloc_rx_page(struct vst_dev *dev, struct rx_buf *buf)
 	gfp_t gfp = GFP_NOIO | __GFP_NOWARN;
 
 	for (;;) {
-		buf->page = alloc_pages(order ? gfp | __GFP_COMP | __GFP_NORETRY : gfp, order);
+		buf->page = vst_payload_pages(&dev->link.spares, order, gfp);
 		if (buf->page || !order)
 			break;
 		vst_count(&dev->link, VST_STAT_RX_NO_BUFFER, 1);
@@ -390,6 +390,7 @@ static void serve_rx(struct vst_dev *dev)
 	if (dev->rx_run) {
 		if (receive(dev))
 			queue_work(dev_wq, &dev->rx_work);
+		vst_rx_settle(&dev->link);
 		if (!refill_rx(dev))
 			queue_delayed_work(dev_wq, &dev->rx_retry, msecs_to_jiffies(RX_RETRY_MS));
 		virtqueue_kick(dev->vqs[VQ_RX]);

@@ -53,6 +53,8 @@ enum {
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
+	VST_WAKE_PACKETS = 32,	     /* of a flow that may arrive before its reader is woken, while they keep coming */
+	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
 };
@@ -60,6 +62,17 @@ enum {
 struct vst_link;
 struct vst_flow;
 struct vst_side;
+
+/**
+ * struct vst_spares - blocks of pages for payload that will be needed again in a moment
+ * @block: each NULL or of 64 KiB
+ *
+ * Kernels that clear all memory before they give it away spend as much on a block as a copy costs. Only those bytes of
+ * one that were written anew are ever read. It stays charged to whoever had it first.
+ */
+struct vst_spares {
+	struct page *block[VST_SPARES];
+};
 
 /* What connections are found by. Both addresses: a guest's siblings and, on a host, its guests all have ports. */
 struct vst_key {
@@ -150,9 +163,6 @@ struct vst_pkt {
 	struct vsp_wire wire;
 	u8 data[];
 };
-
-/* A whole object of the allocator's, with its bookkeeping. */
-static_assert(sizeof(struct vst_pkt) + VST_TAIL_ROOM <= 2048);
 
 /* What vst_link_next() hands to the ring: a packet, or a header alone. */
 struct vst_out {
@@ -402,6 +412,7 @@ enum vst_drop {
  * @n_orphans: connections that were closed here and not there; atomic
  * @zerocopy: the ring has room for packets of many pieces
  * @zc_seen: there was one: the ring keeps room for the next
+ * @spares: what was sent or read, and will be needed again in a moment; without a lock
  * @on_report: in the list of all links, report.c's
  *
  * @tx_lock: guards the driver's transmit ring and
@@ -423,6 +434,10 @@ enum vst_drop {
  *
  * @dgrams: see dgram.h
  *
+ * The receive worker's own:
+ * @rx_unwoken: a flow whose reader has yet to hear of what arrived, with a reference, or NULL
+ * @rx_unwoken_packets: how many packets that is
+ *
  * @rejects: packets refused, by reason; atomic
  * @stats: other counters, enum vst_stat; atomic
  */
@@ -436,6 +451,7 @@ struct vst_link {
 	atomic_t n_orphans;
 	bool zerocopy;
 	bool zc_seen;
+	struct vst_spares spares;
 	struct list_head on_report;
 
 	spinlock_t tx_lock;
@@ -456,6 +472,9 @@ struct vst_link {
 	u32 n_requests;
 
 	struct vst_dgrams dgrams;
+
+	struct vst_flow *rx_unwoken;
+	u32 rx_unwoken_packets;
 
 	atomic64_t rejects[NUM_VSP_REJECTS];
 	atomic64_t stats[NUM_VST_STATS];
@@ -503,9 +522,13 @@ static inline void vst_count(struct vst_link *link, enum vst_stat stat, u64 n)
 struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp);
 struct vst_pkt *vst_pkt_new_zc(struct vst_flow *flow, struct ubuf_info *uarg);
 void vst_pkt_free(struct vst_pkt *pkt);
-struct vst_seg *vst_seg_new(u32 len, gfp_t gfp);
+int vst_pkt_init(void);
+void vst_pkt_exit(void);
+struct vst_seg *vst_seg_new(struct vst_spares *spares, u32 len, gfp_t gfp);
 struct vst_seg *vst_seg_from_page(struct page *page, u32 order, u32 len, gfp_t gfp);
-void vst_seg_free(struct vst_seg *seg);
+void vst_seg_free(struct vst_link *link, struct vst_seg *seg);
+struct page *vst_payload_pages(struct vst_spares *spares, u32 order, gfp_t gfp);
+void vst_spares_free(struct vst_spares *spares);
 
 /* record.c */
 void vst_records_init(struct vst_records *r);
@@ -571,7 +594,8 @@ static inline u32 vst_lowat(const struct vst_flow *flow, int rcvlowat)
 }
 
 /* rx.c */
-bool vst_rx_ready(struct vst_link *link);
+bool vst_rx_ready(const struct vst_link *link);
+void vst_rx_settle(struct vst_link *link);
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload);
 
 /* listen.c */

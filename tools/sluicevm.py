@@ -547,6 +547,7 @@ class VM:
     share_root  the host's root, read-only, at /host, with its own /tmp, /run, /dev, /proc and /sys
     env         variables for the commands
     allow       regular expressions of kernel complaints that this test provokes
+    accel       "auto", "kvm", "tcg", or "instructions": emulated, and each instruction takes a nanosecond of its time
     """
 
     at_end = []    # functions of a VM, to be called before it powers off
@@ -623,7 +624,10 @@ class VM:
         # cmpxchg16b, emulated for several processors, now and then kills a kernel in kmalloc() before any module is
         # loaded; without it in the processor, kernels do without.
         accel, cpu = ("kvm", "host") if self.accel == "kvm" else ("tcg,thread=multi", "max,la57=off,cx16=off")
-        accel = ["-accel", accel, "-cpu", f"{cpu},{self.cpu}" if self.cpu else cpu]
+        clock = []
+        if self.accel == "instructions":
+            accel, clock = "tcg,thread=single", ["-icount", "shift=0,sleep=off"]
+        accel = ["-accel", accel, "-cpu", f"{cpu},{self.cpu}" if self.cpu else cpu, *clock]
         argv = [qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35",
                 *accel, "-smp", str(self.cpus), "-m", f"{self.mem}M",
                 "-object", f"memory-backend-memfd,id=mem0,size={self.mem}M,share=on", "-machine", "memory-backend=mem0",

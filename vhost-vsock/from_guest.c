@@ -12,10 +12,8 @@
 
 static struct page *scratch_page(struct vh_dev *dev, u32 order)
 {
-	gfp_t gfp = GFP_KERNEL | __GFP_NOWARN;
-
 	if (!dev->scratch[order])
-		dev->scratch[order] = alloc_pages(order ? gfp | __GFP_COMP | __GFP_NORETRY : gfp, order);
+		dev->scratch[order] = vst_payload_pages(&dev->link.spares, order, GFP_KERNEL | __GFP_NOWARN);
 	return dev->scratch[order];
 }
 
@@ -97,6 +95,7 @@ static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool 
 			why = take(dev, r, &c, &bytes);
 			continue;
 		}
+		vst_rx_settle(&dev->link);
 		why = vh_ring_publish(r);
 		if (why == VSP_OK && vh_worker_poll(&r->worker, ring_came))
 			continue;
@@ -117,6 +116,7 @@ bool vh_from_guest(struct vh_dev *dev)
 	mutex_lock(&r->lock);
 	if (vh_ring_live(r))
 		why = take_packets(dev, r, &more);
+	vst_rx_settle(&dev->link);
 	if (why != VSP_OK)
 		vh_break(dev, r, why);
 	mutex_unlock(&r->lock);

@@ -192,3 +192,30 @@ bool peer_recv(struct peer *p, struct vsp_hdr *hdr, void *buf, int ms)
 	vu_drv_publish(d);
 	return dec.why == VSP_OK;
 }
+
+const struct vsp_wire *peer_look(struct peer *p, u32 *len)
+{
+	int head = vu_drv_used(&p->f.drv[0], len);
+
+	return head < 0 ? NULL : (const void *)(p->f.mem + rx_slot(p, (u32)head));
+}
+
+bool peer_push(struct peer *p, struct vsp_hdr hdr)
+{
+	struct vu_drv *d = &p->f.drv[1];
+	struct vsp_wire wire = vsp_encode(hdr);
+	struct vu_seg segs[2];
+	u32 n, unused;
+	u64 at;
+
+	while (vu_drv_used(d, &unused) >= 0)
+		;
+	if (d->nfree < 2)
+		return false;
+	at = tx_slot(p, d->free);
+	memcpy(p->f.mem + at, &wire, sizeof(wire));
+	n = build(segs, vu_front_gpa(at), hdr.len, PEER_TWO);
+	vu_drv_add(d, segs, n);
+	vu_drv_publish(d);
+	return true;
+}

@@ -50,6 +50,13 @@ bool peer_send(struct peer *p, struct vsp_hdr hdr, const void *payload, u32 len,
 /* The next packet that arrives within @ms; its payload is copied to @buf (64 KiB). False: none. */
 bool peer_recv(struct peer *p, struct vsp_hdr *hdr, void *buf, int ms);
 
+/*
+ * For loads that are to cost little: payload stays where it lies and nothing is waited for. A packet that arrived is
+ * valid until its buffer is posted, by peer_post_all(); one that is sent has whatever was in its memory before.
+ */
+const struct vsp_wire *peer_look(struct peer *p, u32 *len);
+bool peer_push(struct peer *p, struct vsp_hdr hdr);
+
 /* Memory for hand-made chains: 1 MiB that peer_send() never uses. */
 u64 peer_scratch(const struct peer *p);
 

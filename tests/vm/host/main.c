@@ -3,8 +3,8 @@
  * /dev/vhost-vsock driven by a guest made of packets: tests for our module, and a list of what its ioctls answer, to be
  * compared with the stock module's, as is how fast it is.
  *
- * Usage: vhost-guest [NAME | @FILE]... | vhost-guest --abi | vhost-guest --speed [NAME] | vhost-guest --neighbours |
- *	  vhost-guest --echo CID
+ * Usage: vhost-guest [NAME | @FILE]... | vhost-guest --abi | vhost-guest --speed MS CROWD NAME... |
+ *	  vhost-guest --neighbours | vhost-guest --echo CID
  */
 #include "host.h"
 #include "abi.h"
@@ -88,8 +88,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (argc == 2 && !strcmp(argv[1], "--abi"))
 		return abi_list();
-	if (argc >= 2 && !strcmp(argv[1], "--speed"))
-		return speed_list(argc > 2 ? argv[2] : "");
+	if (argc > 3 && !strcmp(argv[1], "--speed"))
+		return speed_list((u32)atoi(argv[2]), (u32)atoi(argv[3]), argc - 4, argv + 4);
 	if (argc == 2 && !strcmp(argv[1], "--neighbours"))
 		return neighbours_list();
 	if (argc == 3 && !strcmp(argv[1], "--echo"))
