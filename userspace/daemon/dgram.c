@@ -393,7 +393,7 @@ static void unlink_dest(struct vsd_guest *g, struct vsd_dgram_dest *t)
 {
 	struct vsd_dgram_dest **p = &g->dgrams.dests;
 
-	while (*p != t)
+	while (*p && *p != t)
 		p = &(*p)->next;
 	*p = t->next;
 	g->dgrams.n_dests--;
