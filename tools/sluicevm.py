@@ -706,6 +706,20 @@ class VM:
             complaints += f"QEMU ended with status {self.process.returncode}\n"
         return f"{complaints}last lines of {self.console}:\n    " + "\n    ".join(lines)
 
+    def _where(self):
+        """Where the processors are, twice: whether they stand still, spin or sleep."""
+        if not self.qmp:
+            return ""
+        looks = []
+        try:
+            for _ in range(2):
+                text = self.qmp.command("human-monitor-command", **{"command-line": "info registers -a"})
+                looks.append(" ".join(re.findall(r"CPU#\d+|RIP=\w+|RFL=\w+|HLT=1", text)))
+                time.sleep(0.2)
+        except (Failure, OSError, ValueError) as error:
+            looks.append(f"QEMU does not answer: {error}")
+        return "".join(f"processors: {look}\n" for look in looks)
+
     def _killed(self, message):
         """End the VM; what to raise about it."""
         failure = Failure(message + self._tail())
@@ -716,7 +730,7 @@ class VM:
         try:
             return channel.run(command, timeout, sink)
         except TimeoutError as error:
-            message = f"{self.name}: no answer within {timeout} s to: {command}\n{error}\n"
+            message = f"{self.name}: no answer within {timeout} s to: {command}\n{error}\n{self._where()}"
             raise Timeout(str(self._killed(message))) from None
         except ConnectionError as error:
             raise self._killed(f"{self.name}: the guest died during: {command}\n{error}\n") from None
