@@ -226,6 +226,8 @@ def find_cases(ring):
 
 # --- running one -------------------------------------------------------------------------------------------------
 
+LINES_BEFORE_FAILURE = 20    # shown again ahead of a failed case's output
+
 RESULT = re.compile(r"^\s*(?P<verdict>ok|not ok|skip)(?: \d+)? - (?P<name>.*?)(?:\s+#\s*(?P<note>.*))?$")
 
 
@@ -327,15 +329,29 @@ def indent(text):
     return "\n".join("    | " + line for line in text.rstrip().splitlines())
 
 
+def said_before_failing(output):
+    """Each failure with the lines that led to it, since the last verdict: what a reader wants first of a long output."""
+    since, blocks = [], []
+    for line in output.splitlines():
+        since.append(line)
+        match = RESULT.match(line)
+        if match:
+            if match["verdict"] == "not ok":
+                blocks += since[-LINES_BEFORE_FAILURE:]
+            since = []
+    return blocks
+
+
 def report(outcome):
     case = outcome.case
     verdict = "FAIL " if outcome.failed else "pass " if outcome.passed else "skip "
     counts = f" ({outcome.passed} passed)" if outcome.passed > 1 else ""
     lines = [f"{verdict} {outcome.seconds:6.1f} s  {case.ring}/{case.name}{counts}"]
     if outcome.failed:
-        shown = outcome.output.splitlines()[-200:]
         lines += [f"      failed: {name}" for name in outcome.failed]
-        lines += [indent("\n".join(shown)), f"      log: {case.log}"]
+        if why := said_before_failing(outcome.output):
+            lines += [indent("\n".join(why)), "      all of it:"]
+        lines += [indent("\n".join(outcome.output.splitlines()[-200:])), f"      log: {case.log}"]
     lines += [f"      skipped: {skip}" for skip in outcome.skipped]
     TERMINAL.print("\n".join(lines))
 

@@ -51,9 +51,8 @@ static void begin(const char *const *args)
 	CHECK(!peer_open(&f.peer, f.socket, 64, 3776, false, FEATURES | VU_BIT(VSP_F_SEQPACKET)));
 }
 
-/* A socket and an address, of the kernel's AF_VSOCK or of what stands for it. */
-struct end {
-	int fd;
+/* An address of the kernel's AF_VSOCK, or of what stands for it. */
+struct name {
 	union {
 		struct sockaddr sa;
 		struct sockaddr_vm vm;
@@ -62,50 +61,58 @@ struct end {
 	socklen_t len;
 };
 
-static struct end vsock_end(u32 cid, u32 port)
+static struct name vsock_name(u32 cid, u32 port)
 {
-	struct end e = { .len = is_real() ? sizeof(e.at.vm) : sizeof(e.at.un) };
+	struct name n = { .len = is_real() ? sizeof(n.at.vm) : sizeof(n.at.un) };
 
 	if (is_real()) {
-		e.at.vm = (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
+		n.at.vm = (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
 	} else {
-		e.at.un.sun_family = AF_UNIX;
-		snprintf(e.at.un.sun_path, sizeof(e.at.un.sun_path), "%s/vsock.%u.%u", f.dir, cid, port);
+		n.at.un.sun_family = AF_UNIX;
+		snprintf(n.at.un.sun_path, sizeof(n.at.un.sun_path), "%s/vsock.%u.%u", f.dir, cid, port);
 	}
-	e.fd = socket(e.at.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK(e.fd >= 0);
-	return e;
+	return n;
+}
+
+static int vsock_socket(void)
+{
+	int fd = socket(is_real() ? AF_VSOCK : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK(fd >= 0);
+	return fd;
 }
 
 static int listener(u32 cid, u32 port)
 {
-	struct end e = vsock_end(cid, port);
+	struct name n = vsock_name(cid, port);
+	int fd = vsock_socket();
 
-	CHECK(!bind(e.fd, &e.at.sa, e.len) && !listen(e.fd, 8));
-	return e.fd;
+	CHECK(!bind(fd, &n.at.sa, n.len) && !listen(fd, 8));
+	return fd;
 }
 
 /* Does the daemon listen at the port? */
 static bool listens(u32 port)
 {
-	struct end e = vsock_end(VMADDR_CID_ANY, port);
-	bool taken = bind(e.fd, &e.at.sa, e.len) != 0;
+	struct name n = vsock_name(VMADDR_CID_ANY, port);
+	int fd = vsock_socket();
+	bool taken = bind(fd, &n.at.sa, n.len) != 0;
 
 	CHECK(!taken || errno == EADDRINUSE);
-	close(e.fd);
+	close(fd);
 	return taken;
 }
 
 /* A client of the port that the daemon listens at, which has @own as its port; 0: any. */
 static int client(u32 port, u32 own)
 {
-	struct end to = vsock_end(is_real() ? FORWARD_CID : VMADDR_CID_ANY, port);
-	struct end me = vsock_end(VMADDR_CID_ANY, own);
+	struct name to = vsock_name(is_real() ? FORWARD_CID : VMADDR_CID_ANY, port);
+	struct name me = vsock_name(VMADDR_CID_ANY, own);
+	int fd = vsock_socket();
 
-	close(me.fd);
-	CHECK(!own || !bind(to.fd, &me.at.sa, me.len));
-	CHECK(!connect(to.fd, &to.at.sa, to.len));
-	return to.fd;
+	CHECK(!own || !bind(fd, &me.at.sa, me.len));
+	CHECK(!connect(fd, &to.at.sa, to.len));
+	return fd;
 }
 
 static u32 own_port(int fd)
