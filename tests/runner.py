@@ -330,7 +330,7 @@ def indent(text):
 
 
 def said_before_failing(output):
-    """Each failure with the lines that led to it, since the last verdict: what a reader wants first of a long output."""
+    """Each failure with the lines that led to it: what a reader of a long output wants first."""
     since, blocks = [], []
     for line in output.splitlines():
         since.append(line)

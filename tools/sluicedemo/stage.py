@@ -93,7 +93,8 @@ class GuestService:
 
     def __init__(self, stage, name, command, word="listening on"):
         self.stage, self.log = stage, f"/tmp/{name}.log"
-        self.start = (f"( exec {command} ) </dev/null >{self.log} 2>&1 & pid=$!; n=0; "
+        # The log is emptied first: what a service before this one said must not be taken for its word.
+        self.start = (f": >{self.log}; ( exec {command} ) </dev/null >>{self.log} 2>&1 & pid=$!; n=0; "
                       f"until grep -q '{word}' {self.log}; do n=$((n + 1)); "
                       f"[ $n -lt 600 ] && kill -0 $pid || {{ cat {self.log}; exit 1; }}; usleep 20000; done; echo $pid")
 
