@@ -13,10 +13,15 @@
 
 static atomic64_t last_id = ATOMIC64_INIT(0);
 
+enum {
+	TABLE_MIN = 64, /* buckets; it begins with as many: a few connections that come and go do not resize it */
+};
+
 static const struct rhashtable_params flow_params = {
 	.key_len = sizeof(struct vst_key),
 	.key_offset = offsetof(struct vst_flow, key),
 	.head_offset = offsetof(struct vst_flow, hash),
+	.min_size = TABLE_MIN,
 	.automatic_shrinking = true,
 };
 
