@@ -13,15 +13,12 @@
 
 static atomic64_t last_id = ATOMIC64_INIT(0);
 
-enum {
-	TABLE_MIN = 64, /* buckets; it begins with as many: a few connections that come and go do not resize it */
-};
-
 static const struct rhashtable_params flow_params = {
 	.key_len = sizeof(struct vst_key),
 	.key_offset = offsetof(struct vst_flow, key),
 	.head_offset = offsetof(struct vst_flow, hash),
-	.min_size = TABLE_MIN,
+	/* A table that shrinks to nothing grows, and is copied, for each few connections. */
+	.min_size = 64,
 	.automatic_shrinking = true,
 };
 
@@ -100,13 +97,6 @@ struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk)
 
 	if (!flow)
 		return NULL;
-	/* A datagram socket needs no bell: nothing that arrives changes its state. */
-	if (sk_vsock(vsk)->sk_type != SOCK_DGRAM)
-		flow->bell = alloc_skb(0, GFP_KERNEL);
-	if (!flow->bell && sk_vsock(vsk)->sk_type != SOCK_DGRAM) {
-		kfree(flow);
-		return NULL;
-	}
 	flow->id = atomic64_inc_return(&last_id);
 	refcount_set(&flow->ref, 1);
 	flow->side = side;

@@ -256,7 +256,7 @@ static int backlog_rcv(struct sock *sk, struct sk_buff *skb)
 {
 	struct vst_flow *flow = flow_of(vsock_sk(sk));
 
-	if (skb != flow->bell)
+	if (skb != &flow->bell)
 		return flow->core_backlog_rcv(sk, skb);
 	answer_bell(flow);
 	return 0;
@@ -275,7 +275,7 @@ void vst_ring_bell(struct vst_flow *flow, struct sock *sk)
 	spin_lock_bh(&sk->sk_lock.slock);
 	if (sock_owned_by_user(sk)) {
 		if (!test_and_set_bit(VST_BIT_BELL, &flow->bits) && flow_of(vsock_sk(sk)) == flow)
-			__sk_add_backlog(sk, flow->bell);
+			__sk_add_backlog(sk, &flow->bell);
 		spin_unlock_bh(&sk->sk_lock.slock);
 		return;
 	}
@@ -294,7 +294,7 @@ static void purge_bell(struct vst_flow *flow, struct sock *sk)
 	struct sk_buff *skb, *prev = NULL;
 
 	spin_lock_bh(&sk->sk_lock.slock);
-	for (skb = sk->sk_backlog.head; skb && skb != flow->bell; skb = skb->next)
+	for (skb = sk->sk_backlog.head; skb && skb != &flow->bell; skb = skb->next)
 		prev = skb;
 	if (skb) {
 		if (prev)
@@ -333,9 +333,6 @@ static void disown(struct vst_flow *flow, struct sock *sk)
 	/* In this order: vst_ring_bell() looks at trans under the lock that purge_bell() takes. */
 	WRITE_ONCE(vsock_sk(sk)->trans, NULL);
 	purge_bell(flow, sk);
-	/* It takes as much memory as the flow, which may wait long for its reset to leave. */
-	kfree_skb(flow->bell);
-	flow->bell = NULL;
 	sk->sk_backlog_rcv = flow->core_backlog_rcv;
 	put_orphan(flow);
 	WARN_ON_ONCE(flow->close_armed);

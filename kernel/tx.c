@@ -238,6 +238,16 @@ static enum vsp_op next_ctl(struct vst_flow *flow, u32 *flags)
 }
 
 /*
+ * Does somebody wait for the device to have used this packet? Of a message the next writer may, of a datagram whoever
+ * fills the socket's send buffer, of user pages their owner. A stream's writer waits for credit. Nobody has the bytes
+ * of a connection that is over: vst_tx_end() counts them once more.
+ */
+static bool is_awaited(const struct vst_pkt *pkt)
+{
+	return pkt->zc || pkt->flow->key.type != VSP_TYPE_STREAM;
+}
+
+/*
  * A packet of a datagram goes to the ring: until its last, nothing but its next may follow. Credit bounds what a
  * connection has in the ring; here nothing would, and others would wait for the receiver to take all of it.
  */
@@ -268,6 +278,7 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		flow->waiting -= len + VST_PKT_COST;
 		flow->in_ring += len;
 		flow->n_in_ring++;
+		link->n_awaited += is_awaited(out->pkt);
 		flow->small = len < VST_CORK_MAX;
 		flow->midway = flow->key.type != VSP_TYPE_STREAM && !(out->pkt->flags & VSP_SEQ_EOM);
 		if (flow->key.type == VSP_TYPE_DGRAM)
@@ -362,6 +373,7 @@ void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done)
 
 	flow->in_ring -= pkt->len;
 	flow->n_in_ring--;
+	flow->link->n_awaited -= is_awaited(pkt) + flow->mute;
 	list_add_tail(&pkt->node, done);
 	if (flow->spent ? flow->n_in_ring > VST_DGRAM_RING / 2 : flow->in_ring)
 		return;
@@ -550,7 +562,7 @@ void vst_push(struct vst_flow *flow)
 void vst_tx_end(struct vst_flow *flow, bool rst)
 {
 	struct vst_link *link = flow->link;
-	bool was_queued = false;
+	bool was_queued = false, in_ring;
 	LIST_HEAD(dropped);
 
 	spin_lock(&link->tx_lock);
@@ -559,6 +571,8 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		return;
 	}
 	flow->mute = true;
+	in_ring = flow->n_in_ring;
+	link->n_awaited += flow->n_in_ring;
 	drop_waiting(flow, &dropped);
 	rst = rst && link->up;
 	if (rst && link->n_resets >= READ_ONCE(vst_max_resets)) {
@@ -577,7 +591,7 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 	vst_pkts_free(&dropped);
 	if (was_queued)
 		vst_flow_put(flow);
-	if (rst)
+	if (rst || in_ring)
 		link->ops->pump(link);
 }
 

@@ -30,6 +30,7 @@ enum {
 	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
 	TX_PIECES_MAX = 1 + VST_ZC_FRAGS,
+	TX_UNASKED = 16 << 10, /* of tx_ring that may lie used and not taken back while nobody waits for it */
 	RX_BUFFER_MIN = 4096,
 	RX_BUFFER_MAX = VSP_MAX_PAYLOAD,
 };
@@ -76,6 +77,7 @@ static_assert(PAGE_SIZE % sizeof(struct rx_buf) == 0 && PAGE_SIZE % sizeof(struc
  * @rx_run: the receive ring may be used
  * @n_rx_bufs: how many buffers there are
  * @rx_bufs: all of them, in the ring or without a page
+ * @rx_short: some are without a page
  *
  * @event_lock: guards the event ring and
  * @event_run: the event ring may be used
@@ -86,6 +88,7 @@ static_assert(PAGE_SIZE % sizeof(struct rx_buf) == 0 && PAGE_SIZE % sizeof(struc
  * @n_tx_hdrs: how many
  * @tx_free: those that are not in the ring
  * @tx_cost: of what lies in the ring
+ * @tx_asked: an interrupt of the transmit ring was asked for; read without the lock
  *
  * @events_unknown: events that mean nothing to us; atomic
  */
@@ -102,6 +105,7 @@ struct vst_dev {
 	bool rx_run;
 	u32 n_rx_bufs;
 	struct rx_buf *rx_bufs;
+	bool rx_short;
 
 	struct mutex event_lock;
 	bool event_run;
@@ -111,6 +115,7 @@ struct vst_dev {
 	u32 n_tx_hdrs;
 	struct tx_hdr *tx_free;
 	u32 tx_cost;
+	bool tx_asked;
 
 	atomic64_t events_unknown;
 };
@@ -241,15 +246,22 @@ static bool fill_tx(struct vst_dev *dev, struct list_head *done)
 }
 
 /*
- * Ask for an interrupt: at once if something waits for room, else when most of what is in the ring was used, to free
- * it. Returns false if the device has used more in the meantime.
+ * Ask for an interrupt: at once if something waits for room; when most of what is in the ring was used, to free it, if
+ * that is much or somebody waits for it; else not at all: who sends next takes it back. Returns false if the device has
+ * used more in the meantime.
  */
 static bool want_tx_interrupt(struct vst_dev *dev)
 {
+	bool waiting = vst_link_waiting(&dev->link);
+
 	/* A ring that the core found broken is never reaped again, however far the device moves its index. */
 	if (!dev->tx_cost || virtqueue_is_broken(dev->vqs[VQ_TX]))
 		return true;
-	if (vst_link_waiting(&dev->link))
+	if (!waiting && !dev->link.n_awaited && dev->tx_cost < TX_UNASKED)
+		return true;
+	/* Before it can come. */
+	WRITE_ONCE(dev->tx_asked, true);
+	if (waiting)
 		return virtqueue_enable_cb(dev->vqs[VQ_TX]);
 	return virtqueue_enable_cb_delayed(dev->vqs[VQ_TX]);
 }
@@ -268,6 +280,7 @@ static void dev_pump(struct vst_link *link)
 		vq = dev->vqs[VQ_TX];
 		do {
 			virtqueue_disable_cb(vq);
+			WRITE_ONCE(dev->tx_asked, false);
 			reap_tx(dev, &done);
 			added |= fill_tx(dev, &done);
 		} while (!want_tx_interrupt(dev));
@@ -285,11 +298,13 @@ static void tx_work(struct work_struct *work)
 	dev_pump(&container_of(work, struct vst_dev, tx_work)->link);
 }
 
+/* Where the rings share an interrupt, each of the receive ring's comes here, too. */
 static void tx_callback(struct virtqueue *vq)
 {
 	struct vst_dev *dev = vq->vdev->priv;
 
-	queue_work(dev_wq, &dev->tx_work);
+	if (READ_ONCE(dev->tx_asked))
+		queue_work(dev_wq, &dev->tx_work);
 }
 
 /* ---- receive ---- */
@@ -332,14 +347,16 @@ static bool post_rx_buf(struct vst_dev *dev, struct rx_buf *buf)
 /* Post every buffer that has no page. Returns false if some could not be had. */
 static bool refill_rx(struct vst_dev *dev)
 {
-	bool all = true;
 	u32 i;
 
+	if (!dev->rx_short)
+		return true;
+	dev->rx_short = false;
 	for (i = 0; i < dev->n_rx_bufs; i++) {
 		if (!dev->rx_bufs[i].page)
-			all &= post_rx_buf(dev, &dev->rx_bufs[i]);
+			dev->rx_short |= !post_rx_buf(dev, &dev->rx_bufs[i]);
 	}
-	return all;
+	return !dev->rx_short;
 }
 
 static void receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
@@ -353,7 +370,7 @@ static void receive_one(struct vst_dev *dev, struct rx_buf *buf, u32 len)
 	if (payload.taken)
 		buf->page = NULL;
 	/* If it cannot be posted again, refill_rx() tries later. */
-	post_rx_buf(dev, buf);
+	dev->rx_short |= !post_rx_buf(dev, buf);
 }
 
 /*
@@ -556,6 +573,7 @@ static int init_rx(struct vst_dev *dev)
 	kvfree(dev->rx_bufs);
 	dev->rx_bufs = kvcalloc(n, sizeof(*dev->rx_bufs), GFP_KERNEL);
 	dev->n_rx_bufs = dev->rx_bufs ? n : 0;
+	dev->rx_short = true;
 	return dev->rx_bufs ? 0 : -ENOMEM;
 }
 

@@ -228,7 +228,7 @@ struct vst_traffic {
  * @close_waits: how often the close timer was prolonged
  * @late_err: an error that the socket will have when the last message was read, or 0
  * @core_backlog_rcv: what the core had installed
- * @bell: the skb that stands for "look at @bits"
+ * @bell: stands in a socket's backlog for "look at @bits"; nothing but its address and its place in the list matters
  *
  * Under @lock:
  * @sk: the socket, no reference; NULL once it is gone
@@ -291,7 +291,7 @@ struct vst_flow {
 	u32 need;
 	int late_err;
 	int (*core_backlog_rcv)(struct sock *sk, struct sk_buff *skb);
-	struct sk_buff *bell;
+	struct sk_buff bell;
 
 	spinlock_t lock;
 	struct sock *sk;
@@ -424,6 +424,7 @@ enum vst_drop {
  * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
  * @n_corked: flows that keep something back until the device has used what they have in the ring
+ * @n_awaited: packets in the ring that somebody waits for; see is_awaited()
  * @up: the ring may be used
  *
  * @flows_lock: guards
@@ -464,6 +465,7 @@ struct vst_link {
 	u32 n_resets;
 	struct vst_flow *midway;
 	u32 n_corked;
+	u32 n_awaited;
 	bool up;
 
 	spinlock_t flows_lock;
