@@ -229,8 +229,8 @@ struct sock *vst_flow_sock(struct vst_flow *flow)
 }
 
 /*
- * Free what was received. The caller owns the socket and has set @closing or @over, so that nothing more comes, or nobody
- * else has the flow.
+ * Free what was received. The caller owns the socket and has set @closing or parted with the flow, so that nothing more
+ * comes, or nobody else has it.
  */
 void vst_flow_purge_rx(struct vst_flow *flow)
 {
