@@ -261,8 +261,12 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	struct vst_request *req;
 	bool fits, kept = false;
 
-	if (!has_inbox(link, sk) && try_lock_sock(sk))
-		return serve_now(link, sk, hdr) ? VSP_OK : VSP_REJECT_BACKLOG;
+	if (!has_inbox(link, sk) && try_lock_sock(sk)) {
+		if (can_accept(link, sk))
+			return serve_now(link, sk, hdr) ? VSP_OK : VSP_REJECT_BACKLOG;
+		/* What has to be refused is no hurry, and may have to wait for room for the answer. */
+		release_sock(sk);
+	}
 	req = kmalloc(sizeof(*req), GFP_NOIO | __GFP_NOWARN);
 	spin_lock(&link->inbox_lock);
 	inbox = find_inbox(link, sk);
