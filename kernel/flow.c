@@ -228,13 +228,18 @@ struct sock *vst_flow_sock(struct vst_flow *flow)
 	return sk;
 }
 
-/* Free what was received. The caller owns the socket, or nobody else has the flow. */
+/*
+ * Free what was received. The caller owns the socket and has set @closing or parted with the flow, so that nothing more
+ * comes, or nobody else has it.
+ */
 void vst_flow_purge_rx(struct vst_flow *flow)
 {
 	struct vst_seg *seg, *next;
 	struct vst_records records;
 	LIST_HEAD(segs);
 
+	if (list_empty(&flow->rx) && !flow->records.count)
+		return;
 	spin_lock(&flow->lock);
 	list_splice_init(&flow->rx, &segs);
 	vst_drop(flow, VST_DROP_UNREAD, flow->readable);

@@ -2,9 +2,11 @@
 /*
  * listen.c - requests on their way to a listener
  *
- * Serving a request takes the listener's lock, memory and a mutex of the core's: nothing for the receive worker. Each
- * listener that has requests waiting gets an inbox and a work item of its own, so one that is stuck stops only itself.
+ * The receive worker serves a request at once, if it need not wait for the listener's lock. Memory it waits for as with
+ * payload; the mutex of the core's that choosing a transport takes is held for moments only, and by nobody who sleeps.
+ * Else the listener gets an inbox and a work item of its own, so one that is stuck stops only itself.
  */
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
 
@@ -80,7 +82,6 @@ static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_
 	vsock_enqueue_accept(sk, child);
 	vst_step(vchild->trans, VSP_EV_ACCEPT);
 	release_sock(child);
-	sk->sk_data_ready(sk);
 	return true;
 }
 
@@ -121,8 +122,10 @@ static bool serve(struct vst_inbox *inbox, struct vst_request *req)
 	lock_sock(inbox->sk);
 	ok = accept_one(link, inbox->sk, &req->hdr);
 	release_sock(inbox->sk);
-	if (ok)
+	if (ok) {
+		inbox->sk->sk_data_ready(inbox->sk);
 		return true;
+	}
 	if (!vst_reply(link, &req->hdr)) {
 		if (!req->waited)
 			vst_link_reject(link, VSP_REJECT_REPLIES);
@@ -202,6 +205,48 @@ static bool inbox_fits(const struct vst_link *link, const struct vst_inbox *inbo
 	return inbox->n < limit && link->n_requests < VST_REQUESTS_MAX;
 }
 
+/* Do requests for @sk wait that came before? */
+static bool has_inbox(struct vst_link *link, const struct sock *sk)
+{
+	bool has;
+
+	spin_lock(&link->inbox_lock);
+	has = find_inbox(link, sk);
+	spin_unlock(&link->inbox_lock);
+	return has;
+}
+
+/* What lock_sock() does, if it need not wait; lockdep has to be told too. */
+static bool try_lock_sock(struct sock *sk)
+{
+	bool mine;
+
+	spin_lock_bh(&sk->sk_lock.slock);
+	mine = !sock_owned_by_user(sk);
+	if (mine)
+		sk->sk_lock.owned = 1;
+	spin_unlock_bh(&sk->sk_lock.slock);
+	if (mine)
+		mutex_acquire(&sk->sk_lock.dep_map, 0, 1, _THIS_IP_);
+	return mine;
+}
+
+/* Serve a request at once. The listener is locked, and is let go; the reference is taken over. */
+static bool serve_now(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
+{
+	/* What is written back may go through the caller. */
+	unsigned int noio = memalloc_noio_save();
+	bool ok = accept_one(link, sk, hdr);
+
+	memalloc_noio_restore(noio);
+	release_sock(sk);
+	if (ok)
+		vst_rx_accepted(link, sk);
+	else
+		sock_put(sk);
+	return ok;
+}
+
 /**
  * vst_listen_request - a request arrived for a listener
  * @link: the device it came over
@@ -212,10 +257,17 @@ static bool inbox_fits(const struct vst_link *link, const struct vst_inbox *inbo
  */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
 {
-	struct vst_request *req = kmalloc(sizeof(*req), GFP_NOIO | __GFP_NOWARN);
 	struct vst_inbox *inbox;
+	struct vst_request *req;
 	bool fits, kept = false;
 
+	if (!has_inbox(link, sk) && try_lock_sock(sk)) {
+		if (can_accept(link, sk))
+			return serve_now(link, sk, hdr) ? VSP_OK : VSP_REJECT_BACKLOG;
+		/* What has to be refused is no hurry, and may have to wait for room for the answer. */
+		release_sock(sk);
+	}
+	req = kmalloc(sizeof(*req), GFP_NOIO | __GFP_NOWARN);
 	spin_lock(&link->inbox_lock);
 	inbox = find_inbox(link, sk);
 	if (!inbox) {

@@ -334,8 +334,19 @@ static void end_record(struct vst_flow *flow, const struct vsp_hdr *hdr, struct 
 	}
 }
 
+static void settle_listener(struct vst_link *link)
+{
+	struct sock *sk = link->rx_listener;
+
+	if (!sk)
+		return;
+	link->rx_listener = NULL;
+	sk->sk_data_ready(sk);
+	sock_put(sk);
+}
+
 /**
- * vst_rx_settle - wake the reader that has not been woken for what arrived last
+ * vst_rx_settle - wake the reader or listener that has not been woken for what arrived last
  * @link: the device; its receive worker has no more packets for now, or is about to let others have a turn
  *
  * One that is woken for each packet of many sleeps again before the next, which costs both more than the packet.
@@ -345,6 +356,7 @@ void vst_rx_settle(struct vst_link *link)
 	struct vst_flow *flow = link->rx_unwoken;
 	struct sock *sk;
 
+	settle_listener(link);
 	if (!flow)
 		return;
 	link->rx_unwoken = NULL;
@@ -356,13 +368,27 @@ void vst_rx_settle(struct vst_link *link)
 	vst_flow_put(flow);
 }
 
-/* Other packets may follow at once. At most one flow waits for them, and for no packets but its own. */
+/* Other packets may follow at once. At most one flow or listener waits for them, and for no packets but its own. */
 static void wake_reader_soon(struct vst_link *link, struct vst_flow *flow)
 {
 	if (link->rx_unwoken != flow) {
 		vst_rx_settle(link);
 		vst_flow_get(flow);
 		link->rx_unwoken = flow;
+		link->rx_unwoken_packets = 0;
+	}
+	if (++link->rx_unwoken_packets == VST_WAKE_PACKETS)
+		vst_rx_settle(link);
+}
+
+/* The same with the connections of a listener, whose reference is taken over. */
+void vst_rx_accepted(struct vst_link *link, struct sock *sk)
+{
+	if (link->rx_listener == sk) {
+		sock_put(sk);
+	} else {
+		vst_rx_settle(link);
+		link->rx_listener = sk;
 		link->rx_unwoken_packets = 0;
 	}
 	if (++link->rx_unwoken_packets == VST_WAKE_PACKETS)

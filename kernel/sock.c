@@ -71,7 +71,9 @@ static void stop_close_timer(struct vst_flow *flow, struct sock *sk)
  */
 static void stop_connect_timer(struct sock *sk)
 {
-	if (cancel_delayed_work(&vsock_sk(sk)->connect_work))
+	struct delayed_work *work = &vsock_sk(sk)->connect_work;
+
+	if (delayed_work_pending(work) && cancel_delayed_work(work))
 		sock_put(sk);
 }
 

@@ -156,7 +156,7 @@ void vst_tx_init(struct vst_flow *flow)
 /* After vst_tx_end(), which keeps the timer from being started again: it does not outlive the socket. */
 void vst_tx_quiet(struct vst_flow *flow)
 {
-	if (cancel_delayed_work(&flow->meter_timer))
+	if (delayed_work_pending(&flow->meter_timer) && cancel_delayed_work(&flow->meter_timer))
 		vst_flow_put(flow);
 }
 

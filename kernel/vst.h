@@ -53,7 +53,8 @@ enum {
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
-	VST_WAKE_PACKETS = 32,	     /* of a flow that may arrive before its reader is woken, while they keep coming */
+	/* Packets of a flow, or connections of a listener, that may come before it is woken, while more do. */
+	VST_WAKE_PACKETS = 32,
 	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
@@ -437,6 +438,7 @@ enum vst_drop {
  *
  * The receive worker's own:
  * @rx_unwoken: a flow whose reader has yet to hear of what arrived, with a reference, or NULL
+ * @rx_listener: the same of a listener that got connections; at most one of both is there
  * @rx_unwoken_packets: how many packets that is
  *
  * @rejects: packets refused, by reason; atomic
@@ -476,6 +478,7 @@ struct vst_link {
 	struct vst_dgrams dgrams;
 
 	struct vst_flow *rx_unwoken;
+	struct sock *rx_listener;
 	u32 rx_unwoken_packets;
 
 	atomic64_t rejects[NUM_VSP_REJECTS];
@@ -598,6 +601,7 @@ static inline u32 vst_lowat(const struct vst_flow *flow, int rcvlowat)
 /* rx.c */
 bool vst_rx_ready(const struct vst_link *link);
 void vst_rx_settle(struct vst_link *link);
+void vst_rx_accepted(struct vst_link *link, struct sock *sk);
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload);
 
 /* listen.c */

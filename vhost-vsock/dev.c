@@ -42,7 +42,13 @@ static void free_link(struct vst_link *link)
 
 static void pump(struct vst_link *link)
 {
-	vh_worker_wake(&vh_dev_of(link)->rings[VH_TO_GUEST].worker);
+	struct vh_dev *dev = vh_dev_of(link);
+
+	/* Answers to packets that came together leave together. */
+	if (READ_ONCE(dev->taker) == current && in_task())
+		dev->answers = true;
+	else
+		vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
 }
 
 static void resume_rx(struct vst_link *link)

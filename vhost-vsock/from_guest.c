@@ -74,6 +74,21 @@ static bool ring_came(struct vh_worker *w)
 	return vh_ring_came(&w->dev->rings[VH_FROM_GUEST]);
 }
 
+/* What packets led to leaves for the guest. */
+static void send_answers(struct vh_dev *dev)
+{
+	if (!dev->answers)
+		return;
+	dev->answers = false;
+	vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
+}
+
+static void settle(struct vh_dev *dev)
+{
+	vst_rx_settle(&dev->link);
+	send_answers(dev);
+}
+
 /* Take packets until there are none, the turn is over (*@more), or none may be taken now: resume_rx() will come. */
 static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool *more)
 {
@@ -90,12 +105,13 @@ static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool 
 		if (why != VSP_OK)
 			break;
 		if (!empty) {
-			packets++;
+			if (packets++ % VH_ANSWER_PACKETS == VH_ANSWER_PACKETS - 1)
+				send_answers(dev);
 			bytes += c.descs * VH_DESC_COST;
 			why = take(dev, r, &c, &bytes);
 			continue;
 		}
-		vst_rx_settle(&dev->link);
+		settle(dev);
 		why = vh_ring_publish(r);
 		if (why == VSP_OK && vh_worker_poll(&r->worker, ring_came))
 			continue;
@@ -114,9 +130,11 @@ bool vh_from_guest(struct vh_dev *dev)
 	bool more = false;
 
 	mutex_lock(&r->lock);
+	WRITE_ONCE(dev->taker, current);
 	if (vh_ring_live(r))
 		why = take_packets(dev, r, &more);
-	vst_rx_settle(&dev->link);
+	WRITE_ONCE(dev->taker, NULL);
+	settle(dev);
 	if (why != VSP_OK)
 		vh_break(dev, r, why);
 	mutex_unlock(&r->lock);

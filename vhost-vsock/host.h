@@ -31,6 +31,7 @@ enum {
 	VH_USED_BATCH = 64,    /* used entries that the guest is shown at once */
 	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
 	VH_TURN_BYTES = 512 << 10,
+	VH_ANSWER_PACKETS = 32, /* that are taken before the other worker is woken for what they led to */
 	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
 	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
@@ -217,9 +218,11 @@ struct vh_ring {
  *
  * @reachable: the guest can be connected to: it runs and has broken no rule
  *
- * Under the ring's lock, and with @scratch and @spare the worker's alone:
+ * Under the ring's lock, and from @taker on the worker's alone:
  * @current_pkt: the packet that is being copied to the guest
  * @current_off: how much of it the guest has
+ * @taker: the thread that takes packets now, or NULL; read without a lock
+ * @answers: the other thread has to be woken for what it did
  * @scratch: payload buffers by order, handed over to readers and replaced
  * @spare: for payload when there is no memory for another scratch buffer
  *
@@ -242,6 +245,8 @@ struct vh_dev {
 
 	struct vst_pkt *current_pkt;
 	u32 current_off;
+	struct task_struct *taker;
+	bool answers;
 	struct page *scratch[VH_SCRATCH_ORDERS];
 	u8 *spare;
 

@@ -98,6 +98,17 @@ static struct vsp_wire piece_hdr(const struct vst_pkt *pkt, u32 off, u32 n)
 	return wire;
 }
 
+/* Copy the packet's @n bytes at @off behind @wire. A small packet that goes whole lies behind its header already. */
+static bool write_piece(struct vh_ring *r, struct vh_chain *c, struct vst_pkt *pkt, const struct vsp_wire *wire,
+			u32 off, u32 n)
+{
+	if (n == pkt->len && !pkt->page && !pkt->zc) {
+		pkt->wire = *wire;
+		return vh_ring_write(r, c, &pkt->wire, VSP_HDR_LEN + n);
+	}
+	return vh_ring_write(r, c, wire, VSP_HDR_LEN) && write_payload(r, c, pkt, off, n);
+}
+
 /* Copy a piece of the current packet. Returns the bytes that the guest's buffer holds then, or 0. */
 static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn)
 {
@@ -106,7 +117,7 @@ static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c,
 	u32 n = min(left, c->bytes - VSP_HDR_LEN);
 	struct vsp_wire wire = piece_hdr(pkt, dev->current_off, n);
 
-	if (!vh_ring_write(r, c, &wire, VSP_HDR_LEN) || !write_payload(r, c, pkt, dev->current_off, n))
+	if (!write_piece(r, c, pkt, &wire, dev->current_off, n))
 		return 0;
 	dev->current_off += n;
 	turn->bytes += n;

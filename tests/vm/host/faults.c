@@ -2,6 +2,7 @@
 /* Somebody is stuck in a page fault, as on a slow disk or network, or for as long as a debugger likes. */
 #include "host.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/userfaultfd.h>
+#include <linux/vm_sockets.h>
 
 enum {
 	PORT = 5000,
@@ -103,6 +105,62 @@ static void stuck_reader(void)
 	guest_end(&g);
 }
 
+struct setter {
+	int fd;
+	void *from;
+	int err;
+};
+
+static void *set_from_fault(void *arg)
+{
+	struct setter *s = arg;
+
+	s->err = setsockopt(s->fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, s->from, sizeof(struct timeval));
+	return NULL;
+}
+
+/* A listener whose lock somebody keeps: its requests wait, also one that is withdrawn; everybody else goes on. */
+static void stuck_listener(void)
+{
+	struct flow other, asked[] = { { .host_port = PORT, .guest_port = 52 },
+				       { .host_port = PORT, .guest_port = 53 },
+				       { .host_port = PORT, .guest_port = 54 } };
+	int l = host_listen(PORT, 8), beside = host_listen(PORT + 1, 8), uffd;
+	struct setter setter = { .fd = l };
+	struct flow later;
+	pthread_t thread;
+
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	other = open_by_guest(&g, l, PORT, 50);
+	setter.from = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(setter.from != MAP_FAILED);
+	uffd = uffd_over(setter.from, PAGE);
+	CHECK(!pthread_create(&thread, NULL, set_from_fault, &setter));
+	CHECK(host_wait(uffd, POLLIN, WAIT_MS));
+	for (u32 i = 0; i < 3; i++)
+		guest_send(&g, guest_hdr(&g, &asked[i], VSP_OP_REQUEST));
+	guest_send(&g, guest_hdr(&g, &asked[1], VSP_OP_RST));
+	later = open_by_guest(&g, beside, PORT + 1, 51);
+	flow_to_host(&g, &other, 10000, 1000, PEER_TWO);
+	flow_to_guest(&g, &other, 10000, 1000);
+	guest_quiet(&g);
+	uffd_resolve(uffd);
+	CHECK(!pthread_join(thread, NULL) && !setter.err);
+	for (u32 i = 0; i < 3; i += 2) {
+		guest_expect(&g, &asked[i], VSP_OP_RESPONSE);
+		CHECK(host_wait(l, POLLIN, WAIT_MS));
+		asked[i].fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		CHECK(asked[i].fd >= 0);
+	}
+	CHECK(accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) < 0 && errno == EAGAIN);
+	flow_finish(&g, &asked[0]);
+	flow_finish(&g, &asked[2]);
+	flow_finish(&g, &other);
+	flow_finish(&g, &later);
+	close(uffd);
+	guest_end(&g);
+}
+
 /* Guest memory that is not there yet stops its own direction only, and does not keep the device from closing. */
 static void stuck_worker(void)
 {
@@ -135,6 +193,7 @@ static void stuck_worker(void)
 
 const struct test fault_tests[] = {
 	{ "a reader that is stuck in a page fault delays nobody else", stuck_reader },
+	{ "a listener that is stuck in a page fault: its requests wait, and delay nobody else", stuck_listener },
 	{ "guest memory that is stuck in a page fault: the other direction goes on, and the device closes",
 	  stuck_worker },
 	{ NULL, NULL },
