@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "daemon/files.h"
 
+#include <errno.h>
 #include <sys/resource.h>
 
 enum {
@@ -27,7 +28,7 @@ void vsd_files_share(struct vsd_config *c)
 
 		if (o->conns_max <= share)
 			continue;
-		vsd_log(VSD_WARN, "vsockd",
+		vsd_log(VSD_WARN, program_invocation_short_name,
 			"guest %u: --max-connections %u: only %llu files may be open, so %llu connections (see "
 			"ulimit -n)",
 			o->guest_cid, o->conns_max, (unsigned long long)lim.rlim_cur, (unsigned long long)share);
