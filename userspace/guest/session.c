@@ -109,9 +109,9 @@ static int fill_rings(struct vsd_guest *g)
 /* What epoll is to look at: the device's socket, and its doorbells as the other end would have them. */
 static int watch_all(struct vsd_guest *g)
 {
-	static const enum vsd_source source[] = { [DRIVER_RX] = VSD_SOURCE_KICK_TX,
-						  [DRIVER_TX] = VSD_SOURCE_KICK_RX,
-						  [DRIVER_EVENT] = VSD_SOURCE_KICK_EVENT };
+	static const enum vsd_source source[] = {
+		[DRIVER_RX] = VSD_SOURCE_KICK_TX, [DRIVER_TX] = VSD_SOURCE_KICK_RX, [DRIVER_EVENT] = VSD_SOURCE_KICK_EVENT
+	};
 	struct vsg_device *d = g->device;
 	int err = vsd_guest_watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, d->front.chan.fd, 0);
 
