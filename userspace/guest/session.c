@@ -16,10 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 enum {
 	VSG_RETRY_MS = 100,  /* until the device is looked for again */
+	VSG_EVENTS = 64,     /* dealt with before others have their turn */
 	VSG_EVENT_BYTES = 8, /* of a buffer for an event: struct virtio_vsock_event, and to spare */
 
 	/* The driver's names of its rings, virtio 1.4 5.10.2. */
@@ -110,7 +112,9 @@ static int fill_rings(struct vsd_guest *g)
 static int watch_all(struct vsd_guest *g)
 {
 	static const enum vsd_source source[] = {
-		[DRIVER_RX] = VSD_SOURCE_KICK_TX, [DRIVER_TX] = VSD_SOURCE_KICK_RX, [DRIVER_EVENT] = VSD_SOURCE_KICK_EVENT
+		[DRIVER_RX] = VSD_SOURCE_KICK_TX,
+		[DRIVER_TX] = VSD_SOURCE_KICK_RX,
+		[DRIVER_EVENT] = VSD_SOURCE_KICK_EVENT,
 	};
 	struct vsg_device *d = g->device;
 	int err = vsd_guest_watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, d->front.chan.fd, 0);
@@ -243,28 +247,36 @@ static void reset(struct vsd_guest *g)
 	vsd_dgram_ask(g);
 }
 
-/* An event, at most: each is the same. Unknown ones are ignored, as 5.10.6.7 asks. */
+/* Take an event, if there is one. Unknown ones are ignored, as 5.10.6.7 asks. */
+static bool take_event(struct vsd_guest *g, bool *reset_due)
+{
+	struct vu_ring *r = ring_of(g, DRIVER_EVENT);
+	struct iovec iov;
+	struct vu_pop p = vu_ring_pop(r, &g->dev.mem, false, &iov, 1);
+	__le32 id;
+
+	if (p.what != VU_POP_CHAIN)
+		return false;
+	if (p.bytes >= sizeof(id)) {
+		memcpy(&id, iov.iov_base, sizeof(id));
+		*reset_due |= le32_to_cpu(id) == EVENT_TRANSPORT_RESET;
+	}
+	vu_ring_use(r, p.head, 0);
+	return true;
+}
+
+/* Many resets are one. A device that has events without end has its turn like everybody. */
 static void serve_events(struct vsd_guest *g)
 {
 	struct vu_ring *r = ring_of(g, DRIVER_EVENT);
-	bool due = false;
+	bool more = true, reset_due = false;
 
-	do {
-		struct vu_pop p;
-		struct iovec iov;
-
-		while ((p = vu_ring_pop(r, &g->dev.mem, false, &iov, 1)).what == VU_POP_CHAIN) {
-			__le32 id = 0;
-
-			if (p.bytes >= sizeof(id)) {
-				memcpy(&id, iov.iov_base, sizeof(id));
-				due |= le32_to_cpu(id) == EVENT_TRANSPORT_RESET;
-			}
-			vu_ring_use(r, p.head, 0);
-		}
-		vu_ring_publish(r);
-	} while (!due && vu_ring_await(r));
-	if (due)
+	for (u32 i = 0; i < VSG_EVENTS && more; i++)
+		more = take_event(g, &reset_due) || vu_ring_await(r);
+	vu_ring_publish(r);
+	if (more)
+		eventfd_write(g->device->front.drv[DRIVER_EVENT].call_fd, 1);
+	if (reset_due)
 		reset(g);
 }
 
