@@ -55,7 +55,7 @@ enum {
 	MAX_SIZE = 150000,
 	MAX_DATAGRAM = 65536,
 	BURST = 100, /* small writes without a look at what comes back */
-	STALL_SECONDS = 60,
+	STALL_SECONDS = 180,
 };
 
 struct worker {
