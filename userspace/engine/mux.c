@@ -7,10 +7,12 @@
 
 static u32 bucket_of(const struct vsock_mux *m, struct vsp_addr host, struct vsp_addr guest)
 {
-	u64 x = ((u64)host.port << 32 | guest.port) ^ ((u64)m->params.seed << 16) ^ (u64)host.cid << 24 ^ guest.cid;
+	u64 x = ((u64)host.port << 32 | guest.port) ^ ((u64)m->params.seed << 16);
 
 	x *= 0x9e3779b97f4a7c15u;
 	x ^= x >> 29;
+	/* Not beside the ports: who chooses both would have many that make the same sum. */
+	x ^= (u64)host.cid << 32 | guest.cid;
 	x *= 0xbf58476d1ce4e5b9u;
 	return (u32)(x >> 32) & m->mask;
 }

@@ -27,7 +27,7 @@ static struct vu_slot *at(struct vu_slots *s, u32 place)
 	return &s->row[place & (s->drv->size - 1)];
 }
 
-int vu_slots_init(struct vu_slots *s, struct vu_drv *drv, u8 *mem, u64 gpa, u32 bytes, bool receive)
+int vu_slots_init(struct vu_slots *s, struct vu_drv *drv, void *mem, u64 gpa, u32 bytes, bool receive)
 {
 	*s = (struct vu_slots){ .drv = drv, .mem = mem, .gpa = gpa, .bytes = bytes, .receive = receive };
 	s->behind = calloc(drv->size, sizeof(*s->behind));

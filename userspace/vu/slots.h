@@ -74,7 +74,7 @@ struct vu_slots {
 u64 vu_slots_memory(u32 size, u32 bytes);
 
 /* Those of @drv, with room for @bytes each, at @mem, which the device finds at @gpa. 0 or -ENOMEM. */
-int vu_slots_init(struct vu_slots *s, struct vu_drv *drv, u8 *mem, u64 gpa, u32 bytes, bool receive);
+int vu_slots_init(struct vu_slots *s, struct vu_drv *drv, void *mem, u64 gpa, u32 bytes, bool receive);
 void vu_slots_fini(struct vu_slots *s);
 
 /* As the functions of ring.h with these names. */
