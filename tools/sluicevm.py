@@ -34,6 +34,7 @@ import sluicekernel
 from sluicekernel import Failure, cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = int(os.environ.get("SLUICE_PATIENCE") or 1)    # times what is waited for: some kernels are slow
 
 # A line of the kernel log that matches one of these fails the run.
 COMPLAINTS = [
@@ -519,6 +520,7 @@ class Qmp:
 
 def wait_for(condition, timeout, what):
     """Poll CONDITION until it is true, and return its value."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
@@ -773,6 +775,7 @@ class VM:
         return failure
 
     def _run(self, channel, command, timeout, sink):
+        timeout *= PATIENCE
         try:
             return channel.run(command, timeout, sink)
         except TimeoutError as error:
