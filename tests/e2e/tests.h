@@ -25,5 +25,6 @@ extern const struct test sockets_tests[];
 extern const struct test forward_tests[];
 extern const struct test migrate_tests[];
 extern const struct test sandbox_tests[];
+extern const struct test vguest_tests[];
 
 #endif

@@ -31,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	MUST(whole.what != VSD_COMMAND_PART && whole.len == (u32)(newline - bytes) + 1);
 	MUST(whole.what == VSD_COMMAND_BAD || whole.port < VSP_PORT_ANY);
+	MUST(!whole.two || (whole.what == VSD_COMMAND_CONNECT && whole.second < VSP_PORT_ANY));
 	memset(bytes + whole.len, 'x', sizeof(bytes) - whole.len);
 	MUST(vsd_command_parse(bytes, sizeof(bytes)).what == whole.what);
 	MUST(vsd_command_parse(bytes, sizeof(bytes)).port == whole.port);

@@ -113,6 +113,7 @@ void sim_app_begin(struct sim_end *e)
 {
 	struct sim_world *w = e->world;
 	u32 port = FIRST_PORT + sim_below(&w->rng, SIM_PORTS);
+	struct vsp_addr to = { .cid = e->mux.params.guest_cid, .port = FIRST_PORT };
 	struct sim_flow *f;
 	struct sim_app *a;
 	int flow;
@@ -127,13 +128,14 @@ void sim_app_begin(struct sim_end *e)
 	sim_trace(w, "flow %d begins at the %s, type %u, %llu and %llu bytes", flow, e->side ? "guest" : "host",
 		  f->type, (unsigned long long)f->dir[SIM_HOST].total, (unsigned long long)f->dir[SIM_GUEST].total);
 	if (e->side == SIM_HOST) {
-		SIM_CHECK(w, vsock_mux_connect(&e->mux, &a->c, f->type, port));
+		to.port = port;
+		SIM_CHECK(w, vsock_mux_connect(&e->mux, &a->c, f->type, to));
 	} else {
 		struct vsp_addr from = { .cid = SIM_GUEST_CID, .port = port };
 
 		if (w->used[port - FIRST_PORT])
 			f->excuses |= SIM_REUSED;
-		SIM_CHECK(w, vsock_mux_connect_from(&e->mux, &a->c, f->type, from, FIRST_PORT));
+		SIM_CHECK(w, vsock_mux_connect_from(&e->mux, &a->c, f->type, from, to));
 	}
 	rebase(a);
 }

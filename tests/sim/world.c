@@ -93,6 +93,7 @@ static void begin(struct sim_world *w)
 		struct sim_end *e = &w->ends[i];
 		struct vsock_params params = {
 			.guest_cid = i == SIM_HOST ? SIM_GUEST_CID : VSP_CID_HOST,
+			.host_cid = i == SIM_HOST ? VSP_CID_HOST : SIM_GUEST_CID,
 			.window = windows[sim_below(&w->rng, ARRAY_SIZE(windows))],
 			.conns_max = SIM_CONNS_MAX,
 			.connect_timeout = CONNECT_MS * SIM_MS,

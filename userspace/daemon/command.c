@@ -48,8 +48,12 @@ static struct vsd_command parse(const char *word, const char *bytes, u32 len)
 	    !isspace((unsigned char)bytes[i + word_len]))
 		return cmd;
 	i = skip_space(bytes, i + word_len, end);
-	if (parse_port(bytes, i, end, &cmd.port))
-		cmd.what = VSD_COMMAND_CONNECT;
+	if (!parse_port(bytes, i, end, &cmd.port))
+		return cmd;
+	cmd.what = VSD_COMMAND_CONNECT;
+	while (i < end && isdigit((unsigned char)bytes[i]))
+		i++;
+	cmd.two = parse_port(bytes, skip_space(bytes, i, end), end, &cmd.second);
 	return cmd;
 }
 

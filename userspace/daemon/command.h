@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * command.h - the line with which a host client says where it wants to go: "CONNECT <port>\n"
+ * command.h - the line with which a program says where it wants to go: "CONNECT <port>\n"
  *
  * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a
  * carriage return before the newline is white space. Or, as Dragonball's do, "passfd\n". Pure: bytes in, verdict out.
+ *
+ * A program of a guest (vguest) has more than one machine to go to: of two numbers the first says which.
  */
 #ifndef VSD_COMMAND_H
 #define VSD_COMMAND_H
@@ -25,12 +27,15 @@ enum vsd_command_what {
  * struct vsd_command - what the bytes say
  * @what: see the enum
  * @port: for VSD_COMMAND_CONNECT
+ * @two: another number follows, @second
  * @keep: the client's own socket is to stay open as long as the one that it passes
  * @len: bytes of the command, newline included; what follows is payload
  */
 struct vsd_command {
 	u8 what;
 	u32 port;
+	bool two;
+	u32 second;
 	bool keep;
 	u32 len;
 };

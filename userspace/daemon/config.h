@@ -105,6 +105,7 @@ struct vsd_policy {
  * @datagrams: are offered
  * @window: receive window of a connection
  * @queue_size: largest ring
+ * @receive_buffer: of vguest, which has no key for it in files: payload of a buffer of its own
  * @conns_max: most connections; @conns_asked: before the limit of open files was considered
  * @memory_kib: most KiB of all connections, their windows included; 0: as many as there are
  * @rate_kib: KiB a second on its rings, in each direction; 0: as many as there are
@@ -134,6 +135,7 @@ struct vsd_guest_opts {
 	bool datagrams;
 	u32 window;
 	u32 queue_size;
+	u32 receive_buffer;
 	u32 conns_max;
 	u32 conns_asked;
 	u32 memory_kib;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "daemon/command.h"
-#include "daemon/guest.h"
+#include "daemon/session.h"
 
 #include "kernel/proto/names.h"
 
@@ -46,9 +45,9 @@ static struct name name_of_port(const struct vsd_guest *g, u32 port)
 	return name_of(g, "_%u", port, 0);
 }
 
-static struct name name_of_source(const struct vsd_guest *g, u32 port)
+static struct name name_of_source(const struct vsd_guest *g, struct vsp_addr from)
 {
-	return name_of(g, "@%u.%u", g->opts->guest_cid, port);
+	return name_of(g, "@%u.%u", from.cid, from.port);
 }
 
 /* Is it PATH_dgram_PORT? */
@@ -225,7 +224,7 @@ static struct vsd_dgram_sock *sock_of(struct vsp_flow *f)
 /* Close one that is out of the list. */
 static void close_sock(struct vsd_guest *g, struct vsd_dgram_sock *s)
 {
-	struct name n = name_of_source(g, s->port);
+	struct name n = name_of_source(g, s->at);
 
 	vsp_sched_remove(&g->mux.sched, &s->flow);
 	if (s->fd >= 0) {
@@ -266,11 +265,11 @@ static void evict(struct vsd_guest *g)
 	close_sock(g, s);
 }
 
-static struct vsd_dgram_sock *find_source(struct vsd_guest *g, enum vsd_dgram_kind kind, u32 port)
+static struct vsd_dgram_sock *find_source(struct vsd_guest *g, enum vsd_dgram_kind kind, struct vsp_addr at)
 {
 	struct vsd_dgram_sock *s = g->dgrams.sources;
 
-	while (s && (s->kind != kind || s->port != port))
+	while (s && (s->kind != kind || !vsp_addr_eq(s->at, at)))
 		s = s->next;
 	if (s)
 		s->used = g->loop->now;
@@ -278,26 +277,26 @@ static struct vsd_dgram_sock *find_source(struct vsd_guest *g, enum vsd_dgram_ki
 }
 
 /* The socket for a port of the guest, or for another guest, made where there is none. NULL: no memory or descriptor. */
-static struct vsd_dgram_sock *source(struct vsd_guest *g, enum vsd_dgram_kind kind, u32 port)
+static struct vsd_dgram_sock *source(struct vsd_guest *g, enum vsd_dgram_kind kind, struct vsp_addr at)
 {
 	struct vsd_dgrams *d = &g->dgrams;
-	struct vsd_dgram_sock *s = find_source(g, kind, port);
+	struct vsd_dgram_sock *s = find_source(g, kind, at);
 	struct name n;
 
 	if (s)
 		return s;
-	n = name_of_source(g, port);
+	n = name_of_source(g, at);
 	if (d->n_sources == VSD_DGRAM_SOURCES)
 		evict(g);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
 	s->kind = (u8)kind;
-	s->port = port;
+	s->at = at;
 	s->used = g->loop->now;
 	s->fd = kind == VSD_DGRAM_SOURCE ? bound_socket(&n) : -1;
 	if ((kind == VSD_DGRAM_SOURCE && s->fd < 0) || watch_sock(g, s)) {
-		vsd_guest_warn(g, "no socket for datagrams of guest port %u: %s", port, strerror(errno));
+		vsd_guest_warn(g, "no socket for datagrams of guest port %u: %s", at.port, strerror(errno));
 		if (s->fd >= 0)
 			close(s->fd);
 		free(s);
@@ -354,11 +353,11 @@ static enum sent try_send(struct vsd_guest *g, struct vsp_addr src, struct vsp_a
 				      .msg_iovlen = niov + 1 };
 		client->used = g->loop->now;
 	} else {
-		s = find_source(g, VSD_DGRAM_SOURCE, src.port);
+		s = find_source(g, VSD_DGRAM_SOURCE, src);
 		/* Without a receiver no socket is made: the guest has many ports. */
 		if (!s && access(n.sa.sun_path, F_OK))
 			return SENT_NOWHERE;
-		s = s ? s : source(g, VSD_DGRAM_SOURCE, src.port);
+		s = s ? s : source(g, VSD_DGRAM_SOURCE, src);
 		if (!s) {
 			g->dgrams.n.no_memory++;
 			return SENT_NEVER;
@@ -438,7 +437,7 @@ static struct vsd_dgram_sock *sender_to(struct vsd_guest *g, const struct vsd_dg
 {
 	if (client_at(g, t->port))
 		return &g->dgrams.clients_sock;
-	return find_source(g, VSD_DGRAM_SOURCE, t->queue.first->src.port);
+	return find_source(g, VSD_DGRAM_SOURCE, t->queue.first->src);
 }
 
 /*
@@ -586,7 +585,7 @@ static void to_sibling(struct vsd_guest *g, struct vsp_addr src, struct vsp_addr
 		refuse(g, src, dst);
 		return;
 	}
-	s = source(to, VSD_DGRAM_SIBLING, src.cid);
+	s = source(to, VSD_DGRAM_SIBLING, (struct vsp_addr){ .cid = src.cid });
 	if (s && !fits(&s->queue, len)) {
 		g->dgrams.n.full++;
 		return;
@@ -606,7 +605,7 @@ static void deliver(struct vsd_guest *g, const struct vsp_hdr *hdr, struct iovec
 	if (!vsd_policy_allows(&g->opts->from_guest, hdr->dst.port)) {
 		g->counters.denied++;
 		refuse(g, hdr->src, hdr->dst);
-	} else if (hdr->dst.cid == VSP_CID_HOST) {
+	} else if (hdr->dst.cid == g->mux.params.host_cid) {
 		to_host(g, hdr->src, hdr->dst, iov, niov, len);
 	} else {
 		to_sibling(g, hdr->src, hdr->dst, iov, niov, len);
@@ -673,10 +672,84 @@ static void answer_probe(struct vsd_guest *g, const struct vsp_hdr *hdr)
 			       });
 }
 
+/* Datagrams for a guest that is not there, or has none, are dropped; their senders would wait for ever. */
+static void drop_all(struct vsd_guest *g, struct vsd_dgram_sock *s)
+{
+	char byte;
+
+	while (recv(s->fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
+		g->dgrams.n.no_guest++;
+}
+
+/* Who sent something meanwhile is heard now, or never. */
+static void answered(struct vsd_guest *g)
+{
+	struct vsd_dgrams *d = &g->dgrams;
+
+	d->answer_until = 0;
+	if (d->known)
+		vsp_sched_wake(&g->mux.sched, &d->clients_sock.flow);
+	else
+		drop_all(g, &d->clients_sock);
+	/* Ports of the guest have sockets from here on only where there are datagrams. */
+	if (!d->known)
+		close_sources(g);
+}
+
+static void accept_answer(struct vsd_guest *g, const struct vsp_hdr *hdr)
+{
+	struct vsd_dgrams *d = &g->dgrams;
+
+	d->known = true;
+	d->fragments = hdr->fwd_cnt >= VSP_DGRAM_REVISION;
+	d->max = hdr->buf_alloc < VSP_DGRAM_MAX ? hdr->buf_alloc : VSP_DGRAM_MAX;
+	answered(g);
+}
+
+static bool at_probe(const struct vsp_hdr *hdr)
+{
+	return hdr->src.port == VSP_PORT_ANY && hdr->dst.port == VSP_PORT_ANY;
+}
+
+bool vsd_dgram_denied(struct vsd_guest *g, const struct vsp_hdr *hdr)
+{
+	struct vsd_dgrams *d = &g->dgrams;
+
+	if (!d->asked || hdr->op != VSP_OP_RST || !at_probe(hdr))
+		return false;
+	d->fragments = false;
+	d->known = g->dev.features & VU_BIT(VSP_F_DGRAM);
+	answered(g);
+	return true;
+}
+
+void vsd_dgram_unanswered(struct vsd_guest *g)
+{
+	answered(g);
+}
+
+void vsd_dgram_ask(struct vsd_guest *g)
+{
+	struct vsd_dgrams *d = &g->dgrams;
+
+	if (!d->on)
+		return;
+	d->asked = true;
+	d->answer_until = g->loop->now + VSD_DGRAM_ANSWER_MS * VSD_MS;
+	vsock_mux_owe(&g->mux, (struct vsp_hdr){
+				       .src = { .cid = g->mux.params.host_cid, .port = VSP_PORT_ANY },
+				       .dst = { .cid = VSP_CID_HOST, .port = VSP_PORT_ANY },
+				       .type = VSP_TYPE_DGRAM,
+				       .op = VSP_OP_CREDIT_REQUEST,
+				       .buf_alloc = VSP_DGRAM_MAX,
+				       .fwd_cnt = VSP_DGRAM_REVISION,
+			       });
+}
+
 /* Nobody in the guest is bound there. To another guest it can be said; AF_UNIX has no way to say it. */
 static void bounced(struct vsd_guest *g, const struct vsp_hdr *hdr)
 {
-	struct vsd_guest *to = hdr->dst.cid == VSP_CID_HOST ? NULL : vsd_sibling_find(g, hdr->dst.cid);
+	struct vsd_guest *to = hdr->dst.cid == g->mux.params.host_cid ? NULL : vsd_sibling_find(g, hdr->dst.cid);
 
 	g->dgrams.n.bounced++;
 	if (!to || !to->dgrams.known || !vsp_budget_left(&to->mux.budget))
@@ -687,15 +760,21 @@ static void bounced(struct vsd_guest *g, const struct vsp_hdr *hdr)
 
 void vsd_dgram_arrive(struct vsd_guest *g, const struct vsp_hdr *hdr, struct iovec *iov, u32 niov)
 {
+	const struct vsd_dgrams *d = &g->dgrams;
+
 	if (hdr->op == VSP_OP_RW) {
 		data(g, hdr, iov, niov);
 		return;
 	}
 	vsd_dgram_interrupt(g);
+	if (vsd_dgram_denied(g, hdr))
+		return;
 	if (hdr->op == VSP_OP_RST)
 		bounced(g, hdr);
-	else if (hdr->op == VSP_OP_CREDIT_REQUEST && hdr->src.port == VSP_PORT_ANY && hdr->dst.port == VSP_PORT_ANY)
+	else if (hdr->op == VSP_OP_CREDIT_REQUEST && at_probe(hdr) && !d->asked)
 		answer_probe(g, hdr);
+	else if (hdr->op == VSP_OP_CREDIT_UPDATE && at_probe(hdr) && d->asked)
+		accept_answer(g, hdr);
 	else
 		g->mux.rejects[VSP_REJECT_STATE]++;
 }
@@ -730,13 +809,13 @@ static bool from_client(struct vsd_guest *g, const struct name *from, ssize_t n)
 		d->n.bad++;
 		return false;
 	}
-	if (!vsd_policy_allows(&g->opts->to_guest, cmd.port)) {
+	d->out_dst = vsd_session_address(g, &cmd);
+	if (!vsd_policy_allows(&g->opts->to_guest, d->out_dst.port)) {
 		g->counters.denied++;
 		return false;
 	}
 	d->out_data = d->out + cmd.len;
 	d->out_len = (u32)n - cmd.len;
-	d->out_dst.port = cmd.port;
 	d->out_src.port = client_port(g, from);
 	return true;
 }
@@ -752,13 +831,13 @@ static bool from_receiver(struct vsd_guest *g, struct vsd_dgram_sock *s, const s
 		return false;
 	}
 	port = client_port(g, from);
-	if (port != s->last && !vsd_policy_allows(&g->opts->to_guest, s->port)) {
+	if (port != s->last && !vsd_policy_allows(&g->opts->to_guest, s->at.port)) {
 		g->counters.denied++;
 		return false;
 	}
 	s->used = g->loop->now;
 	d->out_len = (u32)n;
-	d->out_dst.port = s->port;
+	d->out_dst = s->at;
 	d->out_src.port = port;
 	return true;
 }
@@ -774,7 +853,7 @@ static bool from_sibling(struct vsd_guest *g, struct vsd_dgram_sock *s)
 	d->out_data = d->out;
 	d->out_len = e->len;
 	d->out_src = e->src;
-	d->out_dst.port = e->dst.port;
+	d->out_dst = e->dst;
 	free(e);
 	return true;
 }
@@ -793,8 +872,7 @@ static enum fetched fetch(struct vsd_guest *g, struct vsd_dgram_sock *s)
 	if (!d->out)
 		return FETCHED_NOTHING;
 	d->out_done = 0;
-	d->out_src.cid = VSP_CID_HOST;
-	d->out_dst.cid = g->opts->guest_cid;
+	d->out_src.cid = g->mux.params.host_cid;
 	if (s->kind == VSD_DGRAM_SIBLING)
 		return from_sibling(g, s) ? FETCHED : FETCHED_NOTHING;
 	n = receive(g, s, &from);
@@ -846,15 +924,6 @@ const u8 *vsd_dgram_next(struct vsd_guest *g, struct vsp_flow *f, u32 room, stru
 
 /* ---- events ---- */
 
-/* Datagrams for a guest that is not there, or has none, are dropped; their senders would wait for ever. */
-static void drop_all(struct vsd_guest *g, struct vsd_dgram_sock *s)
-{
-	char byte;
-
-	while (recv(s->fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
-		g->dgrams.n.no_guest++;
-}
-
 /* Does one that no event speaks for wait for room in the same send buffer? */
 static bool others_wait(struct vsd_guest *g, const struct vsd_dgram_dest *t)
 {
@@ -891,7 +960,7 @@ void vsd_dgram_event(struct vsd_watch *w)
 		watch_room(g, s, false);
 	if (g->dgrams.known)
 		vsp_sched_wake(&g->mux.sched, &s->flow);
-	else
+	else if (!g->dgrams.answer_until)
 		drop_all(g, s);
 }
 
@@ -916,6 +985,8 @@ void vsd_dgram_forget(struct vsd_guest *g)
 	if (!d->on)
 		return;
 	d->known = false;
+	d->asked = false;
+	d->answer_until = 0;
 	d->n.no_guest += d->midway != NULL;
 	d->midway = NULL;
 	vsd_dgram_interrupt(g);

@@ -25,6 +25,7 @@ enum {
 	VSD_DGRAM_REFUSALS = 100,  /* resets a second for datagrams that nobody is bound for */
 	VSD_DGRAM_RETRY_MS = 10,   /* until a receiver is tried again that no event speaks for */
 	VSD_DGRAM_BATCH = 32,	   /* datagrams of the guest that go out before what is for it has its turn */
+	VSD_DGRAM_ANSWER_MS = 100, /* for a device to say that it has datagrams; no answer is the answer no */
 	VSD_DGRAM_DROPS = 64,	   /* datagrams of the host dropped at a time, where no guest takes them */
 	VSD_DGRAM_PREFIX_MAX = 32, /* bytes of "SENDTO 4294967295\n" or "FROM 4294967295 4294967295\n" */
 	VSD_DGRAM_SUFFIX_MAX = 28, /* of "_dgram@4294967295.4294967295", behind uds-path */
@@ -59,7 +60,7 @@ enum vsd_dgram_kind {
  * @next: the next of the guest
  * @kind: enum vsd_dgram_kind
  * @fd: the socket; -1: another guest
- * @port: of the guest, or the context identifier of the other guest
+ * @at: the guest's port; or the other guest, which has no port here
  * @room_watched: an event is asked for when its send buffer has room
  * @last: the host port that the guest's port sent to last
  * @used: when it was used last
@@ -71,7 +72,7 @@ struct vsd_dgram_sock {
 	struct vsd_dgram_sock *next;
 	u8 kind;
 	int fd;
-	u32 port;
+	struct vsp_addr at;
 	bool room_watched;
 	u32 last;
 	u64 used;
@@ -124,6 +125,7 @@ struct vsd_dgram_counters {
  * @on: they are offered
  * @known: the guest has them
  * @fragments: it puts fragments together
+ * @asked: we are the driver, and have asked; @answer_until: what is to be sent waits for the answer until then, or 0
  * @max: bytes of the largest that it takes
  * @clients_sock: PATH_dgram
  * @sources: sockets for its ports, and other guests; @n_sources: how many
@@ -141,6 +143,8 @@ struct vsd_dgrams {
 	bool on;
 	bool known;
 	bool fragments;
+	bool asked;
+	u64 answer_until;
 	u32 max;
 	struct vsd_dgram_sock clients_sock;
 	struct vsd_dgram_sock *sources;
@@ -176,6 +180,15 @@ void vsd_dgram_forget(struct vsd_guest *g);
 
 /* Which features were negotiated. */
 void vsd_dgram_negotiated(struct vsd_guest *g);
+
+/* We are the driver: ask the device whether it has datagrams. */
+void vsd_dgram_ask(struct vsd_guest *g);
+
+/* The time to answer is over: vsd_dgrams.answer_until. */
+void vsd_dgram_unanswered(struct vsd_guest *g);
+
+/* Is this packet, of whatever type, the answer no? Then it was dealt with. */
+bool vsd_dgram_denied(struct vsd_guest *g, const struct vsp_hdr *hdr);
 
 /* An event of PATH_dgram, a source or a receiver. */
 void vsd_dgram_event(struct vsd_watch *w);

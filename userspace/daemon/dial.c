@@ -34,12 +34,12 @@ void vsd_host_set_options(const struct vsd_conn *s)
  * Give our end the guest's name, which the listener sees as its peer's address. The file need not stay for that. Where
  * the name cannot be had, by a file that somebody put there, the connection has none.
  */
-static void name_peer(struct vsd_guest *g, int fd, u32 guest_port)
+static void name_peer(struct vsd_guest *g, int fd, struct vsp_addr from)
 {
 	char path[VSD_PATH_MAX];
 	struct vsd_name n;
 
-	snprintf(path, sizeof(path), "%s@%u.%u", g->opts->uds_path, g->opts->guest_cid, guest_port);
+	snprintf(path, sizeof(path), "%s@%u.%u", g->opts->uds_path, from.cid, from.port);
 	n = vsd_name_of(path);
 	if (!bind(fd, (struct sockaddr *)&n.sa, n.len))
 		vsd_path_remove(path);
@@ -73,7 +73,7 @@ static int dial_unix(struct vsd_conn *s)
 	if (fd < 0)
 		return -errno;
 	if (g->opts->peer_names)
-		name_peer(g, fd, s->c.guest_port);
+		name_peer(g, fd, (struct vsp_addr){ .cid = s->c.guest_cid, .port = s->c.guest_port });
 	err = connect(fd, (struct sockaddr *)&n.sa, n.len) ? -errno : 0;
 	if (!err && !vsd_host_trusts(g, fd))
 		err = -EACCES;

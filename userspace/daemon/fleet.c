@@ -86,7 +86,7 @@ static int add_guest(struct vsd_fleet *f, struct vsd_loop *l, const struct vsd_g
 	if (n.guest)
 		vsd_loop_call(l, start_guest, &n);
 	else
-		vsd_log(VSD_ERROR, "vsockd", "guest %u: out of memory", opts->guest_cid);
+		vsd_log(VSD_ERROR, program_invocation_short_name, "guest %u: out of memory", opts->guest_cid);
 	if (n.err)
 		free(n.guest);
 	else
@@ -103,7 +103,7 @@ int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config)
 	*f = (struct vsd_fleet){ .config = config, .guests = calloc(VSD_GUESTS_MAX, sizeof(struct vsd_guest *)) };
 	err = sets && f->guests ? start_loops(f, sets) : -ENOMEM;
 	if (err)
-		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
+		vsd_log(VSD_ERROR, program_invocation_short_name, "cannot start: %s", strerror(-err));
 	for (u32 i = 0; i < config->n && !err; i++)
 		err = add_guest(f, &f->loops[set[i] % f->nloops], config->guests[i]);
 	free(set);

@@ -165,7 +165,7 @@ static void collect(struct vsd_guest *g, struct batch *b, struct vsd_conn *s, u3
 /* Behind AF_VSOCK all addresses are the host's that no other guest has: some guests expect it at one of them. */
 static bool to_host(struct vsd_guest *g, u32 cid)
 {
-	return cid == VSP_CID_HOST || (g->opts->forward_cid != VSP_CID_ANY && !vsd_sibling_find(g, cid));
+	return cid == g->mux.params.host_cid || (g->opts->forward_cid != VSP_CID_ANY && !vsd_sibling_find(g, cid));
 }
 
 static void spawn(struct vsd_guest *g, const struct vsp_hdr *hdr)
@@ -212,6 +212,8 @@ static void packet(struct vsd_guest *g, struct batch *b, const struct vsp_decode
 		return;
 	}
 	vsd_dgram_interrupt(g);
+	if (good && vsd_dgram_denied(g, hdr))
+		return;
 	c = vsock_mux_find(&g->mux, d);
 	s = c ? vsd_conn_of(c) : NULL;
 	if (!c && good && !to_host(g, hdr->dst.cid) && !vsd_sibling_find(g, hdr->dst.cid)) {

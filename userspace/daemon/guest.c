@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "daemon/guest.h"
+#include "daemon/session.h"
 
 #include "kernel/proto/names.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static void trace_step(const struct vsock_conn *c, enum vsp_state from, enum vsp_event event,
@@ -46,7 +42,7 @@ void vsd_guest_warn(struct vsd_guest *g, const char *format, ...)
 	vsd_log(VSD_WARN, g->name, "%s", text);
 }
 
-static int watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd, u32 events)
+int vsd_guest_watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd, u32 events)
 {
 	struct epoll_event ev = { .events = EPOLLIN | events, .data.ptr = w };
 
@@ -59,6 +55,7 @@ static int init_mux(struct vsd_guest *g)
 	const struct vsd_guest_opts *o = g->opts;
 	struct vsock_params params = {
 		.guest_cid = o->guest_cid,
+		.host_cid = VSP_CID_HOST,
 		.window = o->window,
 		.conns_max = o->conns_max,
 		.connect_timeout = o->connect_ms * VSD_MS,
@@ -68,80 +65,6 @@ static int init_mux(struct vsd_guest *g)
 	if (getrandom(&params.seed, sizeof(params.seed), 0) != sizeof(params.seed))
 		return -errno;
 	return vsock_mux_init(&g->mux, &params);
-}
-
-static void close_all(struct vsd_guest *g)
-{
-	vsd_listeners_close(g);
-	if (g->vu_fd >= 0) {
-		close(g->vu_fd);
-		if (g->opts->socket)
-			vsd_path_remove(g->opts->socket);
-	}
-}
-
-/* The socket that was handed in: a listener, or the front-end itself, which begin_session() is to take. */
-static int take_socket(struct vsd_guest *g)
-{
-	int fd = g->opts->fd, listens = 0;
-	socklen_t len = sizeof(listens);
-
-	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len);
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	*(listens ? &g->vu_fd : &g->handed_fd) = fd;
-	return 0;
-}
-
-/* The front-end's socket comes last: whoever can connect to it finds the others. */
-static int listen_all(struct vsd_guest *g)
-{
-	const struct vsd_guest_opts *o = g->opts;
-	int err;
-
-	g->vu_fd = -1;
-	g->handed_fd = -1;
-	err = vsd_listeners_open(g);
-	if (err)
-		return err;
-	if (!o->socket)
-		return take_socket(g);
-	err = vsd_path_listen(g->name, "socket", o->socket, SOCK_STREAM, &o->socket_access);
-	if (err < 0) {
-		vsd_listeners_close(g);
-		return err;
-	}
-	g->vu_fd = err;
-	return 0;
-}
-
-static void poll_front_ends(struct vsd_guest *g, bool poll)
-{
-	struct epoll_event ev = { .events = poll ? EPOLLIN : 0, .data.ptr = &g->vu_watch };
-
-	if (g->vu_fd >= 0)
-		epoll_ctl(g->loop->epfd, EPOLL_CTL_MOD, g->vu_fd, &ev);
-}
-
-/* A front-end is there. The next one waits until it is gone. */
-static void begin_session(struct vsd_guest *g, int fd)
-{
-	vu_dev_begin(&g->dev, fd);
-	if (watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd, 0)) {
-		vu_dev_end(&g->dev);
-		return;
-	}
-	poll_front_ends(g, false);
-	g->counters.sessions++;
-	vsd_log(VSD_INFO, g->name, "front-end connected");
-}
-
-static void accept_front_end(struct vsd_guest *g)
-{
-	int fd = accept4(g->vu_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-	if (fd >= 0)
-		begin_session(g, fd);
 }
 
 /* Where programs of the host are to connect, for the log. */
@@ -173,8 +96,6 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	g->loop = loop;
 	g->tap.fd = -1;
 	snprintf(g->name, sizeof(g->name), "guest %u", opts->guest_cid);
-	for (u32 i = 0; i < VU_RINGS_MAX; i++)
-		g->polled_kick[i] = -1;
 	err = init_mux(g);
 	if (err) {
 		vsd_log(VSD_ERROR, g->name, "cannot begin: %s", strerror(-err));
@@ -183,24 +104,21 @@ int vsd_guest_start(struct vsd_guest *g, struct vsd_loop *loop, const struct vsd
 	if (vsd_log_enabled(VSD_TRACE))
 		g->mux.trace = trace_step;
 	vu_dev_init(&g->dev, features(opts), opts->guest_cid, opts->queue_size);
+	g->next = loop->guests;
 	err = vsd_dgram_start(g);
 	if (!err)
-		err = listen_all(g);
+		err = vsd_listeners_open(g);
 	if (err)
 		goto no_sockets;
-	if (g->vu_fd >= 0)
-		err = watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd, 0);
+	/* Last: whoever comes finds the others. */
+	err = vsd_session_open(g);
 	if (!err) {
-		g->next = loop->guests;
 		loop->guests = g;
-		vsd_log(VSD_INFO, g->name, "front-end at %s, host clients at %s",
+		vsd_log(VSD_INFO, g->name, "%s at %s, host clients at %s", vsd_session_other,
 			opts->socket ? opts->socket : "a socket handed in", clients_of(opts));
-		if (g->handed_fd >= 0)
-			begin_session(g, g->handed_fd);
 		return 0;
 	}
-	vsd_log(VSD_ERROR, g->name, "cannot poll its sockets: %s", strerror(-err));
-	close_all(g);
+	vsd_listeners_close(g);
 no_sockets:
 	vsd_dgram_stop(g);
 	vu_dev_fini(&g->dev);
@@ -231,108 +149,12 @@ void vsd_guest_reconfigure(struct vsd_guest *g, const struct vsd_guest_opts *opt
 	g->mux.params.close_timeout = opts->close_ms * VSD_MS;
 }
 
-/*
- * Each ring of an eventfd is an edge, whatever its count, so it need not be read. A pipe would fill up. Neither has a
- * file type of its own: an eventfd is the one without any.
- */
-static bool must_drain(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) || (st.st_mode & S_IFMT);
-}
-
-/* Poll the doorbells that the front-end gave us, and no others. */
-static void sync_kicks(struct vsd_guest *g)
-{
-	for (u32 i = 0; i < VU_RINGS_MAX; i++) {
-		int fd = g->dev.rings[i].kick_fd;
-
-		if (fd == g->polled_kick[i])
-			continue;
-		if (g->polled_kick[i] >= 0) {
-			epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, g->polled_kick[i], NULL);
-			close(g->polled_kick[i]);
-		}
-		g->polled_kick[i] = fd;
-		g->drain_kick[i] = fd >= 0 && must_drain(fd);
-		if (fd >= 0 && watch(g, &g->kick_watch[i], VSD_SOURCE_KICK_RX + i, fd, EPOLLET))
-			vsd_guest_warn(g, "ring %u has a doorbell that cannot be polled", i);
-	}
-}
-
-static void drain_news(struct vsd_guest *g)
+void vsd_guest_news(struct vsd_guest *g)
 {
 	struct vsock_conn *c;
 
 	while ((c = vsock_mux_news(&g->mux)) != NULL)
 		vsd_conn_news(vsd_conn_of(c));
-}
-
-static void end_session(struct vsd_guest *g, const char *why)
-{
-	if (why)
-		vsd_guest_warn(g, "front-end dropped: %s", why);
-	else
-		vsd_log(VSD_INFO, g->name, "front-end disconnected");
-	vu_dev_end(&g->dev);
-	g->mux.filter.types = vsp_types_for(0);
-	g->tap.again = 0;
-	g->met = false;
-	g->reset_due = false;
-	sync_kicks(g);
-	vsock_mux_gone(&g->mux);
-	vsd_dgram_forget(g);
-	drain_news(g);
-	g->from_due = false;
-	g->starved = false;
-	poll_front_ends(g, true);
-	if (g->vu_fd < 0 && g->opts->alone)
-		kill(getpid(), SIGTERM); /* the convention: nobody can ever come again */
-}
-
-/* The messages that are there, up to a limit: what is left raises the next event. */
-static void serve_front_end(struct vsd_guest *g)
-{
-	struct vu_dev_news news = { .facts = VU_DEV_SERVED };
-
-	for (u32 i = 0; i < VSD_MESSAGES && (news.facts & VU_DEV_SERVED) && !(news.facts & VU_DEV_ENDED); i++) {
-		news = vu_dev_serve(&g->dev);
-		sync_kicks(g);
-		if (news.facts & VU_DEV_RESTARTED) {
-			vsd_log(VSD_DEBUG, g->name, "driver started anew");
-			g->tap.again = 0;
-			vsock_mux_gone(&g->mux);
-			vsd_dgram_forget(g);
-			drain_news(g);
-			g->met = false;
-		}
-		g->mux.filter.types = vsp_types_for(g->dev.features & ~VU_BIT(VSP_F_DGRAM));
-		vsd_dgram_negotiated(g);
-		if (news.facts & VU_DEV_RINGS) {
-			g->from_due = true;
-			g->starved = false;
-			vu_ring_hush(&g->dev.rings[VU_RING_RX]);
-			vsd_event_rings(g);
-		}
-	}
-	if (news.facts & VU_DEV_ENDED)
-		end_session(g, news.why);
-}
-
-static void kicked(struct vsd_guest *g, u32 ring)
-{
-	u8 bytes[4096];
-	int fd = g->polled_kick[ring];
-
-	if (fd < 0)
-		return;
-	for (u32 i = 0; g->drain_kick[ring] && i < VSD_MESSAGES && read(fd, bytes, sizeof(bytes)) > 0; i++)
-		;
-	if (ring == VU_RING_TX)
-		g->from_due = true;
-	if (ring == VU_RING_RX)
-		g->starved = false;
 }
 
 void vsd_guest_event(struct vsd_watch *w, u32 events)
@@ -341,17 +163,11 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 
 	switch (w->source) {
 	case VSD_SOURCE_VU_LISTENER:
-		if (g->dev.chan.fd < 0)
-			accept_front_end(g);
-		break;
 	case VSD_SOURCE_FRONT_END:
-		if (g->dev.chan.fd >= 0)
-			serve_front_end(g);
-		break;
 	case VSD_SOURCE_KICK_RX:
 	case VSD_SOURCE_KICK_TX:
 	case VSD_SOURCE_KICK_EVENT:
-		kicked(g, w->source - VSD_SOURCE_KICK_RX);
+		vsd_session_event(w);
 		break;
 	case VSD_SOURCE_HOST_LISTENER:
 		vsd_host_accept(g, (struct vsd_listener *)(void *)w);
@@ -385,6 +201,10 @@ static void expire(struct vsd_guest *g)
 		g->from_due = true;
 	if (g->dgrams.retry_at && g->loop->now >= g->dgrams.retry_at)
 		vsd_dgram_retry(g);
+	if (g->dgrams.answer_until && g->loop->now >= g->dgrams.answer_until)
+		vsd_dgram_unanswered(g);
+	if (g->session_at && g->loop->now >= g->session_at)
+		vsd_session_again(g);
 }
 
 static void bury(struct vsd_guest *g)
@@ -404,16 +224,16 @@ bool vsd_guest_serve(struct vsd_guest *g)
 
 	g->mux.now = g->loop->now;
 	expire(g);
-	drain_news(g);
+	vsd_guest_news(g);
 	if (g->reset_due)
 		vsd_event_serve(g);
 	for (u32 i = 0; i < VSD_ROUNDS && more; i++) {
 		bool from = vsd_from_guest(g);
 		bool to;
 
-		drain_news(g);
+		vsd_guest_news(g);
 		to = vsd_to_guest(g);
-		drain_news(g);
+		vsd_guest_news(g);
 		/* Answers that left make room for packets that had to wait for it. */
 		more = from || to ||
 		       (g->from_due && !g->loop->polling && vsp_budget_left(&g->mux.budget) &&
@@ -421,10 +241,8 @@ bool vsd_guest_serve(struct vsd_guest *g)
 		       (!g->starved && vsock_mux_next(&g->mux).any && vu_ring_live(&g->dev.rings[VU_RING_RX]) &&
 			vsd_to_allowed(g));
 	}
-	if (g->dev.mem.lost) {
-		end_session(g, "it took the guest's memory away");
+	if (vsd_session_broken(g))
 		more = false;
-	}
 	bury(g);
 	vsd_tap_flush(g);
 	return more;
@@ -449,6 +267,10 @@ u64 vsd_guest_deadline(const struct vsd_guest *g)
 		at = g->host_again;
 	if (g->dgrams.retry_at && g->dgrams.retry_at < at)
 		at = g->dgrams.retry_at;
+	if (g->dgrams.answer_until && g->dgrams.answer_until < at)
+		at = g->dgrams.answer_until;
+	if (g->session_at && g->session_at < at)
+		at = g->session_at;
 	return g->held && g->held_until < at ? g->held_until : at;
 }
 
@@ -489,10 +311,9 @@ void vsd_guest_stop(struct vsd_guest *g)
 		link = &(*link)->next;
 	*link = g->next;
 	vsd_tap_end(g);
-	vu_dev_end(&g->dev);
-	sync_kicks(g);
+	vsd_session_close(g);
 	vsock_mux_gone(&g->mux);
-	drain_news(g);
+	vsd_guest_news(g);
 	while (g->all) {
 		struct vsd_conn *s = g->all;
 
@@ -501,7 +322,7 @@ void vsd_guest_stop(struct vsd_guest *g)
 	}
 	bury(g);
 	vsd_dgram_stop(g);
-	close_all(g);
+	vsd_listeners_close(g);
 	vu_dev_fini(&g->dev);
 	vsock_mux_fini(&g->mux);
 }

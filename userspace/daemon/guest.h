@@ -7,7 +7,8 @@
  * nobody, whatever its socket's state; what an edge said is remembered in struct vsd_conn until a system call says
  * otherwise.
  *
- *   guest.c        sessions, events, deadlines, news of the engine
+ *   guest.c        events, deadlines, news of the engine
+ *   session.c      who is at the other end of the rings (session.h)
  *   event.c        the event queue
  *   conn.c         what happens to one connection's socket
  *   sibling.c      connections between guests
@@ -34,6 +35,8 @@
 #include "vu/dev.h"
 
 #include <stdio.h>
+
+struct vsg_device;
 
 enum {
 	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
@@ -204,6 +207,8 @@ struct vsd_counters {
  * @charged: bytes that they may make us hold; see vsd_guest_opts.memory_kib
  * @vu_fd: listener for front-ends, or -1; @handed_fd: the front-end that was handed in, or -1
  * @listeners, @n_listeners: for host clients
+ * @device: of vguest: what it knows of its device (guest/session.c)
+ * @session_at: when to look for the other end again, or 0
  * @polled_kick: doorbells that epoll knows, owned here (vu/dev.h)
  * @drain_kick: of those, the ones that have to be read
  * @due: there is something to do
@@ -239,6 +244,8 @@ struct vsd_guest {
 	int handed_fd;
 	struct vsd_listener *listeners;
 	u32 n_listeners;
+	struct vsg_device *device;
+	u64 session_at;
 	int polled_kick[VU_RINGS_MAX];
 	bool drain_kick[VU_RINGS_MAX];
 	struct vsd_watch vu_watch;
@@ -283,6 +290,12 @@ static inline void vsd_guest_wake(struct vsd_guest *g)
 }
 
 void vsd_guest_event(struct vsd_watch *w, u32 events);
+
+/* Let epoll say when there is something to read from @fd. 0 or -errno. */
+int vsd_guest_watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd, u32 events);
+
+/* Deal with what the engine says about connections. */
+void vsd_guest_news(struct vsd_guest *g);
 
 /* Do what is to be done now. True: there is more to do at once. */
 bool vsd_guest_serve(struct vsd_guest *g);

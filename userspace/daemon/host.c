@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "daemon/command.h"
-#include "daemon/guest.h"
+#include "daemon/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +54,7 @@ static void drop_client(struct vsd_conn *s)
 static void connect_port(struct vsd_conn *s, const struct vsd_listener *l)
 {
 	struct vsd_guest *g = s->watch.guest;
+	struct vsp_addr to = { .cid = g->mux.params.guest_cid, .port = l->port };
 	struct sockaddr_vm from = { .svm_port = VSP_PORT_ANY };
 	socklen_t len = sizeof(from);
 	bool asked = false;
@@ -69,9 +69,9 @@ static void connect_port(struct vsd_conn *s, const struct vsd_listener *l)
 	    from.svm_port != VSP_PORT_ANY) {
 		struct vsp_addr host = { .cid = VSP_CID_HOST, .port = from.svm_port };
 
-		asked = vsock_mux_connect_from(&g->mux, &s->c, VSP_TYPE_STREAM, host, l->port);
+		asked = vsock_mux_connect_from(&g->mux, &s->c, VSP_TYPE_STREAM, host, to);
 	}
-	if (!asked && !vsock_mux_connect(&g->mux, &s->c, VSP_TYPE_STREAM, l->port))
+	if (!asked && !vsock_mux_connect(&g->mux, &s->c, VSP_TYPE_STREAM, to))
 		drop_client(s);
 }
 
@@ -139,7 +139,7 @@ void vsd_host_accept(struct vsd_guest *g, const struct vsd_listener *l)
 }
 
 /* Connect the client to a port of the guest. */
-static void request(struct vsd_conn *s, u32 port)
+static void request(struct vsd_conn *s, struct vsp_addr to)
 {
 	struct vsd_guest *g = s->watch.guest;
 
@@ -151,13 +151,14 @@ static void request(struct vsd_conn *s, u32 port)
 		return;
 	}
 	s->phase = VSD_PHASE_WAIT;
-	if (!may_connect(g, port) ||
-	    !vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, port))
+	if (!may_connect(g, to.port) ||
+	    !vsock_mux_connect(&g->mux, &s->c, s->seqpacket ? VSP_TYPE_SEQPACKET : VSP_TYPE_STREAM, to))
 		drop_client(s);
 }
 
 void vsd_host_command(struct vsd_conn *s)
 {
+	struct vsd_guest *g = s->watch.guest;
 	char bytes[VSD_COMMAND_MAX];
 	struct vsd_command cmd;
 	/* MSG_TRUNC: of a record the whole length, which is that of the command or wrong. */
@@ -187,7 +188,7 @@ void vsd_host_command(struct vsd_conn *s)
 		vsd_host_passed(s);
 		return;
 	}
-	request(s, cmd.port);
+	request(s, vsd_session_address(g, &cmd));
 }
 
 /* The socket that came with a message, if it is one that can be connected to a guest; others are closed. -1: none. */
@@ -242,7 +243,7 @@ void vsd_host_passed(struct vsd_conn *s)
 	if (vsd_conn_attach(s, fd))
 		drop_client(s);
 	else
-		request(s, cmd.port);
+		request(s, vsd_session_address(s->watch.guest, &cmd));
 }
 
 /* The first bytes ever written to this socket: they fit, or the client is gone. */

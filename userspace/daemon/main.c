@@ -5,6 +5,7 @@
  * main.c: start-up, signals and the end. The guests are served by threads of their own (fleet.h, loop.h).
  */
 #include "daemon/control.h"
+#include "daemon/files.h"
 #include "daemon/opts.h"
 #include "daemon/sandbox.h"
 
@@ -13,66 +14,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 enum {
-	FDS_RESERVE = 64,  /* descriptors that are not for connections */
-	FDS_PER_GUEST = 6, /* nor these: front-end, doorbells, datagrams; beside what listens */
 	EXIT_USAGE = 2,
 };
-
-/*
- * A connection is a descriptor: raise the limit, and promise no more than it allows. Guests share evenly, so that none
- * can use up what another was promised.
- */
-static void fit_limits(struct vsd_config *c)
-{
-	u64 reserve = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n, share;
-	struct rlimit lim;
-
-	for (u32 i = 0; i < c->n; i++)
-		reserve += vsd_guest_listeners(c->guests[i]);
-	if (!c->n || getrlimit(RLIMIT_NOFILE, &lim))
-		return;
-	lim.rlim_cur = lim.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &lim);
-	if (getrlimit(RLIMIT_NOFILE, &lim))
-		return;
-	share = (lim.rlim_cur > 2 * reserve ? lim.rlim_cur - reserve : reserve) / c->n;
-	for (u32 i = 0; i < c->n; i++) {
-		struct vsd_guest_opts *o = c->guests[i];
-
-		if (o->conns_max <= share)
-			continue;
-		vsd_log(VSD_WARN, "vsockd",
-			"guest %u: --max-connections %u: only %llu files may be open, so %llu connections (see "
-			"ulimit -n)",
-			o->guest_cid, o->conns_max, (unsigned long long)lim.rlim_cur, (unsigned long long)share);
-		o->conns_max = (u32)share;
-	}
-}
-
-/*
- * One more guest, the last of them: what the others were promised is theirs. False: nothing is left.
- */
-static bool fit_newcomer(const struct vsd_config *c, struct vsd_blame *b)
-{
-	struct vsd_guest_opts *o = c->guests[c->n - 1];
-	u64 taken = FDS_RESERVE + (u64)FDS_PER_GUEST * c->n;
-	struct rlimit lim;
-
-	for (u32 i = 0; i < c->n; i++)
-		taken += vsd_guest_listeners(c->guests[i]) + (c->guests[i] == o ? 0 : c->guests[i]->conns_max);
-	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur <= taken)
-		return vsd_complain(b, NULL, NULL,
-				    "no files are left that it could open: the other guests may use all of them (see "
-				    "ulimit -n, or lower their max-connections)");
-	if (o->conns_max > lim.rlim_cur - taken)
-		o->conns_max = (u32)(lim.rlim_cur - taken);
-	return true;
-}
 
 /**
  * struct daemon - what the main thread holds
@@ -122,7 +69,7 @@ static bool reload(void *arg)
 	}
 	vsd_log_set_level(fresh.level);
 	vsd_log_set_format(fresh.format);
-	fit_limits(&fresh);
+	vsd_files_share(&fresh);
 	vsd_fleet_reload(&d->fleet, &fresh);
 	vsd_config_free(d->config);
 	*d->config = fresh;
@@ -138,7 +85,7 @@ static bool add(void *arg, const char *spec, struct vsd_blame *b)
 
 	if (!o)
 		return false;
-	if (vsd_guest_set_all(o, spec, b) && vsd_config_check(d->config, b) && fit_newcomer(d->config, b) &&
+	if (vsd_guest_set_all(o, spec, b) && vsd_config_check(d->config, b) && vsd_files_fit(d->config, b) &&
 	    (!vsd_fleet_add(&d->fleet, o) || vsd_complain(b, NULL, NULL, "it cannot begin; the log says why")))
 		return true;
 	vsd_config_drop(d->config);
@@ -219,7 +166,7 @@ static int serve(struct vsd_config *c)
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return EXIT_FAILURE;
 	}
-	fit_limits(c);
+	vsd_files_share(c);
 	err = open_control(&d);
 	if (!err)
 		err = vsd_fleet_start(&d.fleet, c);

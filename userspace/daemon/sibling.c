@@ -43,7 +43,8 @@ static bool ready_for(const struct vsd_guest *g, u16 type)
 /* The end in the guest @to of a connection from @s. NULL: refused. */
 static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 {
-	struct vsp_addr from = { .cid = s->watch.guest->opts->guest_cid, .port = s->c.guest_port };
+	struct vsp_addr from = { .cid = s->c.guest_cid, .port = s->c.guest_port };
+	struct vsp_addr at = { .cid = s->c.host_cid, .port = s->c.host_port };
 	struct vsd_conn *p = NULL;
 
 	if (!to || !ready_for(to, s->c.type))
@@ -67,7 +68,7 @@ static struct vsd_conn *begin(struct vsd_conn *s, struct vsd_guest *to)
 	p->seqpacket = s->seqpacket;
 	p->from_sibling = true;
 	to->from_siblings++;
-	if (vsock_mux_connect_from(&to->mux, &p->c, s->c.type, from, s->c.host_port))
+	if (vsock_mux_connect_from(&to->mux, &p->c, s->c.type, from, at))
 		return p;
 	vsd_conn_reap(p);
 	return NULL;

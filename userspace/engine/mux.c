@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static u32 bucket_of(const struct vsock_mux *m, struct vsp_addr host, u32 guest_port)
+static u32 bucket_of(const struct vsock_mux *m, struct vsp_addr host, struct vsp_addr guest)
 {
-	u64 x = ((u64)host.port << 32 | guest_port) ^ ((u64)m->params.seed << 16) ^ (u64)host.cid << 24;
+	u64 x = ((u64)host.port << 32 | guest.port) ^ ((u64)m->params.seed << 16);
 
 	x *= 0x9e3779b97f4a7c15u;
 	x ^= x >> 29;
+	/* Not beside the ports: who chooses both would have many that make the same sum. */
+	x ^= (u64)host.cid << 32 | guest.cid;
 	x *= 0xbf58476d1ce4e5b9u;
 	return (u32)(x >> 32) & m->mask;
 }
@@ -51,23 +53,34 @@ static struct vsp_addr host_of(const struct vsock_conn *c)
 	return (struct vsp_addr){ .cid = c->host_cid, .port = c->host_port };
 }
 
+static struct vsp_addr guest_of(const struct vsock_conn *c)
+{
+	return (struct vsp_addr){ .cid = c->guest_cid, .port = c->guest_port };
+}
+
+/* The bucket of a port of the host, whoever is at the other end. */
+static u32 port_bucket_of(const struct vsock_mux *m, struct vsp_addr host)
+{
+	return bucket_of(m, host, (struct vsp_addr){ 0 });
+}
+
 static bool is_at(const struct vsock_conn *c, struct vsp_addr host)
 {
 	return c->host_cid == host.cid && c->host_port == host.port;
 }
 
-static struct vsock_conn *lookup(struct vsock_mux *m, u16 type, struct vsp_addr host, u32 guest_port)
+static struct vsock_conn *lookup(struct vsock_mux *m, u16 type, struct vsp_addr host, struct vsp_addr guest)
 {
-	struct vsock_conn *c = m->buckets[bucket_of(m, host, guest_port)];
+	struct vsock_conn *c = m->buckets[bucket_of(m, host, guest)];
 
-	while (c && (!is_at(c, host) || c->guest_port != guest_port || c->type != type))
+	while (c && (!is_at(c, host) || !vsp_addr_eq(guest_of(c), guest) || c->type != type))
 		c = c->next;
 	return c;
 }
 
 static bool port_in_use(struct vsock_mux *m, struct vsp_addr host)
 {
-	struct vsock_conn *c = m->port_buckets[bucket_of(m, host, 0)];
+	struct vsock_conn *c = m->port_buckets[port_bucket_of(m, host)];
 
 	while (c && !is_at(c, host))
 		c = c->port_next;
@@ -76,8 +89,8 @@ static bool port_in_use(struct vsock_mux *m, struct vsp_addr host)
 
 static void hash(struct vsock_mux *m, struct vsock_conn *c)
 {
-	struct vsock_conn **by_both = &m->buckets[bucket_of(m, host_of(c), c->guest_port)];
-	struct vsock_conn **by_port = &m->port_buckets[bucket_of(m, host_of(c), 0)];
+	struct vsock_conn **by_both = &m->buckets[bucket_of(m, host_of(c), guest_of(c))];
+	struct vsock_conn **by_port = &m->port_buckets[port_bucket_of(m, host_of(c))];
 
 	c->next = *by_both;
 	*by_both = c;
@@ -89,14 +102,14 @@ static void hash(struct vsock_mux *m, struct vsock_conn *c)
 
 static void unhash(struct vsock_mux *m, struct vsock_conn *c)
 {
-	struct vsock_conn **p = &m->buckets[bucket_of(m, host_of(c), c->guest_port)];
+	struct vsock_conn **p = &m->buckets[bucket_of(m, host_of(c), guest_of(c))];
 
 	if (!c->hashed)
 		return;
 	while (*p != c)
 		p = &(*p)->next;
 	*p = c->next;
-	p = &m->port_buckets[bucket_of(m, host_of(c), 0)];
+	p = &m->port_buckets[port_bucket_of(m, host_of(c))];
 	while (*p != c)
 		p = &(*p)->port_next;
 	*p = c->port_next;
@@ -270,7 +283,7 @@ struct vsock_conn *vsock_mux_find(struct vsock_mux *m, const struct vsp_decoded 
 {
 	if (d->why != VSP_OK && !vsp_ends_flow(d->why))
 		return NULL;
-	return lookup(m, d->hdr.type, d->hdr.dst, d->hdr.src.port);
+	return lookup(m, d->hdr.type, d->hdr.dst, d->hdr.src);
 }
 
 static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, u32 unread)
@@ -352,12 +365,13 @@ void vsock_mux_unarrive(struct vsock_conn *c, u32 bytes)
 	vsp_rxc_unadmit(&c->rxc, bytes);
 }
 
-static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, u32 guest_port)
+static void prepare(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, struct vsp_addr guest)
 {
 	c->type = type;
 	c->host_cid = host.cid;
 	c->host_port = host.port;
-	c->guest_port = guest_port;
+	c->guest_cid = guest.cid;
+	c->guest_port = guest.port;
 	c->lowat = 1;
 	/* The length of the first message is not known yet. */
 	c->need = type == VSP_TYPE_SEQPACKET ? 0 : 1;
@@ -372,7 +386,7 @@ void vsock_mux_spawn(struct vsock_mux *m, struct vsock_conn *c, const struct vsp
 {
 	struct vsp_stamp stamp = { .buf_alloc = hdr->buf_alloc };
 
-	prepare(m, c, hdr->type, hdr->dst, hdr->src.port);
+	prepare(m, c, hdr->type, hdr->dst, hdr->src);
 	/* Begun by VSP_ACT_SPAWN of a listener, which here is every port of the host. */
 	c->state = VSP_ACCEPTING;
 	vsp_txc_update(&c->txc, stamp);
@@ -388,28 +402,29 @@ void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c)
 	step(m, c, VSP_EV_REFUSE);
 }
 
-bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, u32 guest_port)
+bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host,
+			    struct vsp_addr guest)
 {
-	if (lookup(m, type, host, guest_port))
+	if (lookup(m, type, host, guest))
 		return false;
-	prepare(m, c, type, host, guest_port);
+	prepare(m, c, type, host, guest);
 	step(m, c, VSP_EV_CONNECT);
 	return true;
 }
 
-bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port)
+bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr guest)
 {
 	/*
 	 * There are more ports than connections, so a free one is found after as many tries as there are
 	 * connections.
 	 */
 	for (u32 tries = 0; tries <= m->hashed; tries++) {
-		struct vsp_addr host = { .cid = VSP_CID_HOST };
+		struct vsp_addr host = { .cid = m->params.host_cid };
 
 		m->last_port = (m->last_port + 1) % VSOCK_PORTS;
 		host.port = VSOCK_PORT_FIRST + m->last_port;
 		if (!port_in_use(m, host))
-			return vsock_mux_connect_from(m, c, type, host, guest_port);
+			return vsock_mux_connect_from(m, c, type, host, guest);
 	}
 	return false;
 }
@@ -565,14 +580,14 @@ static struct vsp_hdr next_reply(struct vsock_mux *m)
 	return hdr;
 }
 
-static struct vsp_hdr header(struct vsock_mux *m, struct vsock_conn *c, enum vsp_op op, u32 flags, u32 len)
+static struct vsp_hdr header(struct vsock_conn *c, enum vsp_op op, u32 flags, u32 len)
 {
 	/* virtio 1.4 5.10.6.3, both: every packet of a flow has valid credit, a reset too. */
 	struct vsp_stamp stamp = vsp_rxc_stamp(&c->rxc);
 
 	return (struct vsp_hdr){
 		.src = host_of(c),
-		.dst = { .cid = m->params.guest_cid, .port = c->guest_port },
+		.dst = guest_of(c),
 		.len = len,
 		.type = c->type,
 		.op = (u16)op,
@@ -609,7 +624,7 @@ struct vsp_hdr vsock_mux_control(struct vsock_mux *m, struct vsock_turn turn)
 	if (!c)
 		return next_reply(m);
 	send = c->sends & (u8)-c->sends;
-	hdr = header(m, c, op_of_send(send), send == VSOCK_SEND_SHUTDOWN ? c->shut : 0, 0);
+	hdr = header(c, op_of_send(send), send == VSOCK_SEND_SHUTDOWN ? c->shut : 0, 0);
 	c->sends &= (u8)~send;
 	/* Every header states our credit. */
 	if (send != VSOCK_SEND_RST)
@@ -644,5 +659,5 @@ struct vsp_hdr vsock_mux_data(struct vsock_mux *m, struct vsock_conn *c, u32 len
 	c->midway = c->type == VSP_TYPE_SEQPACKET && !(flags & VSP_SEQ_EOM);
 	c->sends &= (u8)~VSOCK_SEND_CREDIT_UPDATE;
 	vsp_sched_charge(&m->sched, &c->flow, len, wants_turn(m, c));
-	return header(m, c, VSP_OP_RW, flags, len);
+	return header(c, VSP_OP_RW, flags, len);
 }

@@ -11,6 +11,9 @@
  *   and after both: vsock_mux_news() hands out connections to which something happened, with facts as bits
  *
  * Connections are embedded in the driver's own; the engine allocates none.
+ *
+ * It is named as the host sees it: "host" is our end, "guest" is whoever is at the other end of the rings. A guest that
+ * uses it (guest/) is the host of its own engine, and everybody that its device leads to is the guest.
  */
 #ifndef VSOCK_MUX_H
 #define VSOCK_MUX_H
@@ -61,7 +64,7 @@ enum vsock_fact {
  * @need: what it has for the guest next needs this much credit: 1 where any part of it may go, 0 where none is needed
  * @window: receive window, bytes; where the driver has set none, vsock_params.window; see vsock_mux_relay()
  * @lowat: the reader can do nothing with fewer bytes than this, at least 1
- * @host_cid, @host_port: our end; @guest_port: the guest's
+ * @host_cid, @host_port: our end; @guest_cid, @guest_port: the guest's
  * @type: enum vsp_type
  * @state: enum vsp_state, written in one function
  * @err: enum vsp_err, once VSOCK_OVER
@@ -91,6 +94,7 @@ struct vsock_conn {
 	u32 lowat;
 	u32 host_cid;
 	u32 host_port;
+	u32 guest_cid;
 	u32 guest_port;
 	u16 type;
 	u8 state;
@@ -110,7 +114,8 @@ struct vsock_conn {
 
 /**
  * struct vsock_params - what distinguishes one guest's engine from another's
- * @guest_cid: the guest's address
+ * @guest_cid: the guest's address; VSP_CID_ANY where there are many
+ * @host_cid: our own, of connections that we open
  * @window: receive window of each connection, bytes
  * @conns_max: most connections at a time
  * @connect_timeout: for an answer to a REQUEST, ns
@@ -119,6 +124,7 @@ struct vsock_conn {
  */
 struct vsock_params {
 	u32 guest_cid;
+	u32 host_cid;
 	u32 window;
 	u32 conns_max;
 	u64 connect_timeout;
@@ -208,11 +214,12 @@ void vsock_mux_spawn(struct vsock_mux *m, struct vsock_conn *c, const struct vsp
 void vsock_mux_accept(struct vsock_mux *m, struct vsock_conn *c);
 void vsock_mux_deny(struct vsock_mux *m, struct vsock_conn *c);
 
-/* @c, zero but for @window, becomes a connection to @guest_port. False: no host port is free. */
-bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, u32 guest_port);
+/* @c, zero but for @window, becomes a connection to @guest. False: no host port is free. */
+bool vsock_mux_connect(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr guest);
 
 /* The same from @host, which need not be the host's CID. False: the guest has this connection already. */
-bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host, u32 guest_port);
+bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type, struct vsp_addr host,
+			    struct vsp_addr guest);
 
 /* The reader took @bytes that were delivered. */
 void vsock_mux_consumed(struct vsock_mux *m, struct vsock_conn *c, u32 bytes);

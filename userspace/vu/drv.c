@@ -47,9 +47,10 @@ int vu_drv_init(struct vu_drv *d, void *mem, u32 size, u16 base, bool event_idx)
 	store16(d->avail + 2, base);
 	store16(d->used + 2, base);
 	d->next = calloc(size, sizeof(u16));
+	d->count = calloc(size, sizeof(u16));
 	d->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	d->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (!d->next || d->kick_fd < 0 || d->call_fd < 0)
+	if (!d->next || !d->count || d->kick_fd < 0 || d->call_fd < 0)
 		return -ENOMEM;
 	for (u32 i = 0; i < size; i++)
 		d->next[i] = (u16)(i + 1);
@@ -62,6 +63,7 @@ void vu_drv_fini(struct vu_drv *d)
 	close(d->kick_fd);
 	close(d->call_fd);
 	free(d->next);
+	free(d->count);
 }
 
 static void put_desc(struct vsp_wire_desc *w, const struct vu_seg *s, bool more, u16 next)
@@ -95,6 +97,7 @@ int vu_drv_add(struct vu_drv *d, const struct vu_seg *segs, u32 n)
 	}
 	d->free = at;
 	d->nfree -= n;
+	d->count[head] = (u16)n;
 	make_available(d, head);
 	return (int)head;
 }
@@ -113,6 +116,7 @@ int vu_drv_add_indirect(struct vu_drv *d, const struct vu_seg *segs, u32 n, stru
 	d->desc[head].next = 0;
 	d->free = d->next[head];
 	d->nfree--;
+	d->count[head] = 1;
 	make_available(d, head);
 	return (int)head;
 }
@@ -144,14 +148,20 @@ int vu_drv_used(struct vu_drv *d, u32 *len)
 	__le32 elem[2];
 	u32 head, last;
 
-	if (load16(d->used + 2) == d->last_used)
+	if (d->broken || load16(d->used + 2) == d->last_used)
 		return -1;
 	memcpy(elem, d->used + vsp_used_slot_offset(vsp_ring_slot(d->last_used, d->size)), sizeof(elem));
-	d->last_used++;
 	head = le32_to_cpu(elem[0]);
 	*len = le32_to_cpu(elem[1]);
-	for (last = head, d->nfree++; le16_to_cpu(d->desc[last].flags) & VSP_DESC_NEXT; d->nfree++)
-		last = le16_to_cpu(d->desc[last].next);
+	d->broken = head >= d->size || !d->count[head];
+	if (d->broken)
+		return -1;
+	d->last_used++;
+	/* The table is the device's to read, and it could write there as well. */
+	for (last = head; d->count[head] > 1; d->count[head]--, d->nfree++)
+		last = d->next[last];
+	d->count[head] = 0;
+	d->nfree++;
 	d->next[last] = (u16)d->free;
 	d->free = head;
 	return (int)head;

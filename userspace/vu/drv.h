@@ -3,7 +3,8 @@
  * drv.h - the driver's end of a split virtqueue in memory that we share with a device
  *
  * For front-ends that are their own guest: tests, benchmarks, guests without a VM. The caller decides where buffers lie
- * and what shape a chain has; nothing is judged here, so a hostile guest uses it as well.
+ * and what shape a chain has; what the driver does is not judged, so a hostile guest uses it as well. What the device
+ * does is: nothing that it can write to leads us astray.
  */
 #ifndef VU_DRV_H
 #define VU_DRV_H
@@ -22,11 +23,13 @@ struct vu_seg {
  * @size: entries
  * @desc, @avail, @used: its parts
  * @next: chain of free descriptors, and of those of a chain in flight
+ * @count: descriptors of the chain in flight that begins there, or 0
  * @free, @nfree: the first free descriptor, how many there are
  * @avail_idx: next slot to fill; @kicked: when the device was last asked whether it wants a kick
  * @last_used: next used entry to look at
  * @kick_fd, @call_fd: doorbells
  * @event_idx: VU_F_EVENT_IDX was negotiated
+ * @broken: the device used a chain that was not in flight; nothing more is taken
  */
 struct vu_drv {
 	u32 size;
@@ -34,6 +37,7 @@ struct vu_drv {
 	u8 *avail;
 	u8 *used;
 	u16 *next;
+	u16 *count;
 	u32 free;
 	u32 nfree;
 	u16 avail_idx;
@@ -42,6 +46,7 @@ struct vu_drv {
 	int kick_fd;
 	int call_fd;
 	bool event_idx;
+	bool broken;
 };
 
 /*

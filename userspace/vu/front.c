@@ -2,11 +2,14 @@
 #include "vu/front.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Addresses that no program would have by accident: a device that mixes them up is noticed. */
@@ -18,17 +21,41 @@ u64 vu_front_gpa(u64 at)
 	return FRONT_GPA + at;
 }
 
+static int now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int)(ts.tv_sec % 1000000 * 1000 + ts.tv_nsec / 1000000);
+}
+
+/* A complete message, in time. */
+static bool recv_reply(struct vu_front *f)
+{
+	struct pollfd pfd = { .fd = f->chan.fd, .events = POLLIN };
+	int until = now_ms() + VU_FRONT_REPLY_MS, left;
+	const char *why;
+	enum vu_chan_got got;
+
+	/* The socket of a device that is trusted is one that waits. */
+	while ((got = vu_chan_recv(&f->chan, &why)) == VU_CHAN_MORE && f->opts.wary) {
+		left = until - now_ms();
+		if (left <= 0 || poll(&pfd, 1, left) <= 0)
+			break;
+	}
+	return got == VU_CHAN_MSG;
+}
+
 int vu_front_call(struct vu_front *f, struct vu_msg *msg, bool reply)
 {
 	u32 request = msg->request;
-	const char *why;
 	int err;
 
 	msg->flags |= VU_FLAG_VERSION;
 	err = vu_chan_send(&f->chan, msg);
 	if (err || !reply)
 		return err;
-	if (vu_chan_recv(&f->chan, &why) != VU_CHAN_MSG)
+	if (!recv_reply(f))
 		return -EPROTO;
 	*msg = f->chan.in;
 	vu_chan_done(&f->chan);
@@ -48,13 +75,27 @@ static int ask_u64(struct vu_front *f, enum vu_request request, u64 *value)
 	int err = vu_front_call(f, &msg, true);
 
 	*value = msg.body.u64;
-	return err;
+	return !err && msg.size != sizeof(u64) ? -EPROTO : err;
+}
+
+int vu_front_ask_cid(struct vu_front *f)
+{
+	const u32 size = offsetof(struct vu_config, bytes) + sizeof(u64);
+	struct vu_msg config = { .request = VU_GET_CONFIG, .size = size, .body.config.size = sizeof(u64) };
+	int err = vu_front_call(f, &config, true);
+
+	if (!err && config.size < size)
+		err = -EPROTO;
+	if (err)
+		return err;
+	memcpy(&f->guest_cid, config.body.config.bytes, sizeof(f->guest_cid));
+	f->guest_cid = le64_to_cpu(f->guest_cid);
+	return 0;
 }
 
 static int negotiate(struct vu_front *f)
 {
 	struct vu_msg owner = { .request = VU_SET_OWNER };
-	struct vu_msg config = { .request = VU_GET_CONFIG, .size = 12 + sizeof(u64), .body.config.size = sizeof(u64) };
 	const u64 protocol = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_LOG_SHMFD) | VU_BIT(VU_PF_CONFIG) |
 			     VU_BIT(VU_PF_REPLY_ACK);
 	u64 offered = 0, offered_protocol = 0;
@@ -67,11 +108,9 @@ static int negotiate(struct vu_front *f)
 	if (!err)
 		err = vu_front_call(f, &owner, false);
 	if (!err)
-		err = vu_front_call(f, &config, true);
+		err = vu_front_ask_cid(f);
 	if (err)
 		return err;
-	memcpy(&f->guest_cid, config.body.config.bytes, sizeof(f->guest_cid));
-	f->guest_cid = le64_to_cpu(f->guest_cid);
 	f->features = offered & (f->opts.features | VU_BIT(VU_F_PROTOCOL_FEATURES) | VU_BIT(VU_F_VERSION_1));
 	return call_u64(f, VU_SET_FEATURES, f->features);
 }
@@ -184,17 +223,22 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 	vu_chan_open(&f->chan, fd);
 	for (u32 i = 0; i < VU_FRONT_RINGS_MAX; i++)
 		f->drv[i].kick_fd = f->drv[i].call_fd = -1;
-	f->memfd = memfd_create("guest", MFD_CLOEXEC);
+	f->memfd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	f->mem = MAP_FAILED;
 	if (fd < 0 || f->memfd < 0 || ftruncate(f->memfd, (off_t)opts->memory))
+		goto fail;
+	if (opts->wary && fcntl(f->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		goto fail;
 	f->mem = mmap(NULL, opts->memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, f->memfd, 0);
 	if (f->mem == MAP_FAILED)
 		goto fail;
 	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
 		goto fail;
+	if (opts->wary)
+		fcntl(fd, F_SETFL, O_NONBLOCK);
 	err = negotiate(f);
 	if (!err)
 		err = share_memory(f);

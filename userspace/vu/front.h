@@ -24,6 +24,7 @@ enum {
  * @memory: bytes, a multiple of the page size
  * @base: where the rings begin: of a driver that was at work before this session
  * @whole: memory is one region, as for a guest without a hole in its memory
+ * @wary: the device is not trusted: it cannot take memory away, nor make us wait for ever by answering slowly
  * @features: wanted, VU_BIT(); what the device does not offer is left out
  */
 struct vu_front_opts {
@@ -33,6 +34,7 @@ struct vu_front_opts {
 	u64 features;
 	u16 base;
 	bool whole;
+	bool wary;
 };
 
 /**
@@ -70,6 +72,9 @@ static inline u64 vu_front_data(const struct vu_front *f)
 {
 	return (u64)f->opts.rings * VU_FRONT_RING_BYTES;
 }
+
+/* Ask for the guest's context identifier anew. 0 or -errno. */
+int vu_front_ask_cid(struct vu_front *f);
 
 /* Have what the device writes noted in the dirty log @fd of @size bytes, which is mapped at @offset; or no longer. */
 int vu_front_log(struct vu_front *f, int fd, u64 size, u64 offset);

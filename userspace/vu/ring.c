@@ -18,6 +18,14 @@ static void store16(void *p, u16 v)
 	__atomic_store_n(field, (u16)cpu_to_le16(v), __ATOMIC_RELAXED);
 }
 
+void vu_ring_turn(struct vu_ring *r, struct vu_slots *slots)
+{
+	r->slots = slots;
+	r->size = slots->drv->size;
+	r->started = true;
+	r->enabled = true;
+}
+
 void vu_ring_init(struct vu_ring *r)
 {
 	memset(r, 0, sizeof(*r));
@@ -55,6 +63,8 @@ bool vu_ring_map(struct vu_ring *r, struct vu_mem *m)
 
 u32 vu_ring_waiting(const struct vu_ring *r)
 {
+	if (r->slots)
+		return r->slots->known - r->slots->taken;
 	return vu_ring_live(r) ? (u16)(load16(r->avail + 2) - r->last_avail) : 0;
 }
 
@@ -171,6 +181,11 @@ struct vu_pop vu_ring_pop(struct vu_ring *r, struct vu_mem *m, bool writable, st
 
 	if (!vu_ring_live(r))
 		return (struct vu_pop){ .what = VU_POP_EMPTY };
+	if (r->slots) {
+		p = vu_slots_pop(r->slots, iov, room);
+		r->broken = p.what == VU_POP_BROKEN;
+		return p;
+	}
 	n = waiting(r);
 	if (n < 0)
 		return broken(r, VSP_REJECT_AVAIL);
@@ -195,6 +210,10 @@ struct vu_pop vu_ring_pop(struct vu_ring *r, struct vu_mem *m, bool writable, st
 
 void vu_ring_unpop(struct vu_ring *r, u16 n)
 {
+	if (r->slots) {
+		vu_slots_unpop(r->slots, n);
+		return;
+	}
 	r->last_avail = (u16)(r->last_avail - n);
 }
 
@@ -203,6 +222,10 @@ void vu_ring_use(struct vu_ring *r, u16 head, u32 len)
 	u32 offset = vsp_used_slot_offset(vsp_ring_slot(r->used_idx, r->size));
 	__le32 elem[2] = { cpu_to_le32(head), cpu_to_le32(len) };
 
+	if (r->slots) {
+		vu_slots_use(r->slots, head, len);
+		return;
+	}
 	memcpy(r->used + offset, elem, sizeof(elem));
 	log_used(r, offset, sizeof(elem));
 	r->used_idx++;
@@ -210,6 +233,10 @@ void vu_ring_use(struct vu_ring *r, u16 head, u32 len)
 
 void vu_ring_unuse(struct vu_ring *r, u16 n)
 {
+	if (r->slots) {
+		vu_slots_unuse(r->slots, n);
+		return;
+	}
 	assert((u16)(r->used_idx - r->published) >= n);
 	r->used_idx = (u16)(r->used_idx - n);
 	vu_ring_unpop(r, n);
@@ -234,6 +261,8 @@ void vu_ring_publish(struct vu_ring *r)
 	const u64 one = 1;
 	ssize_t ignored;
 
+	if (r->slots)
+		vu_slots_publish(r->slots);
 	if (r->published == r->used_idx || !r->used)
 		return;
 	r->published = r->used_idx;
@@ -255,6 +284,8 @@ bool vu_ring_await_past(struct vu_ring *r, u16 left)
 
 	if (!vu_ring_live(r))
 		return false;
+	if (r->slots)
+		return vu_slots_await_past(r->slots, left);
 	if (r->event_idx)
 		store_used(r, vsp_avail_event_offset(r->size), next);
 	else
@@ -270,6 +301,6 @@ bool vu_ring_await_past(struct vu_ring *r, u16 left)
 void vu_ring_hush(struct vu_ring *r)
 {
 	/* With an event index a stale index behind us is silence enough: the driver passes it once in 65,536 chains. */
-	if (vu_ring_live(r) && !r->event_idx)
+	if (vu_ring_live(r) && !r->slots && !r->event_idx)
 		store_used(r, 0, VSP_USED_NO_NOTIFY);
 }

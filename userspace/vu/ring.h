@@ -5,12 +5,16 @@
  * Chains are taken in the order in which the driver made them available and used in the same order, always: after a
  * crash, "the next chain to take" is then the used index. Used entries are written at once and published together.
  *
+ * Whoever moves packets need not know which end he is at: a guest that has no VM, vguest, does it with the same code.
+ * For its rings (slots.h) "chain" is a buffer of its own: one that the device filled, or one to fill for the device.
+ *
  * A ring on which the driver broke a rule is broken: nothing more is taken from it until it is started anew.
  */
 #ifndef VU_RING_H
 #define VU_RING_H
 
 #include "vu/mem.h"
+#include "vu/slots.h"
 
 #include <sys/uio.h>
 
@@ -20,6 +24,7 @@ enum {
 
 /**
  * struct vu_ring - one virtqueue
+ * @slots: this is the driver's end, and of the rest only @size and the states matter; or NULL
  * @size: entries, 0 until configured
  * @desc_uva: address of the descriptor table as the front-end said it; @avail_uva and @used_uva likewise
  * @desc: the table here, NULL while the addresses are not mapped; @avail and @used likewise
@@ -39,6 +44,7 @@ enum {
  * @calls_forced: a call is due whatever the driver's event index says: the first after a start
  */
 struct vu_ring {
+	struct vu_slots *slots;
 	u32 size;
 	u64 desc_uva;
 	u64 avail_uva;
@@ -67,30 +73,10 @@ struct vu_ring {
 	bool logged;
 };
 
-enum vu_pop_what {
-	VU_POP_EMPTY,	/* the driver made nothing more available */
-	VU_POP_CHAIN,	/* a chain was taken */
-	VU_POP_NO_ROOM, /* a chain is there, but has more segments than the caller has room for */
-	VU_POP_BROKEN,	/* @why says which rule; the ring is broken from now on */
-};
-
-/**
- * struct vu_pop - a chain that was taken
- * @what: see the enum
- * @why: enum vsp_reject, for VU_POP_BROKEN
- * @head: give it back to vu_ring_use()
- * @bytes: of all segments
- * @niov: segments; none is empty
- */
-struct vu_pop {
-	u8 what;
-	u8 why;
-	u16 head;
-	u32 bytes;
-	u32 niov;
-};
-
 void vu_ring_init(struct vu_ring *r);
+
+/* It is the driver's end, with these buffers; it runs. */
+void vu_ring_turn(struct vu_ring *r, struct vu_slots *slots);
 
 /* Find the ring's parts in @m; called when it is started and when the memory changed. False: they are not there. */
 bool vu_ring_map(struct vu_ring *r, struct vu_mem *m);
@@ -101,7 +87,7 @@ u32 vu_ring_waiting(const struct vu_ring *r);
 /* May chains be taken? */
 static inline bool vu_ring_live(const struct vu_ring *r)
 {
-	return r->started && r->enabled && r->desc && !r->broken;
+	return r->started && r->enabled && (r->desc || r->slots) && !r->broken;
 }
 
 /**

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * vguest - a guest without a virtual machine: programs reach what a vhost-user vsock device leads to
+ *
+ * main.c: options, signals and the end. The guest is served by a thread (daemon/loop.h); what is its own is session.c.
+ */
+#include "daemon/files.h"
+#include "daemon/fleet.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	EXIT_USAGE = 2,
+	QUEUE_SIZE_DEFAULT = 128, /* what QEMU gives */
+};
+
+static const char usage[] =
+	"Usage: vguest --device SOCKET --uds-path PATH [OPTION]...\n"
+	"Be a guest without a virtual machine: of the vhost-user vsock device at SOCKET.\n"
+	"\n"
+	"  --device SOCKET           where the device listens for virtual machine monitors\n"
+	"  --guest-cid N             context identifier that the device gives its guest (3)\n"
+	"  --uds-path PATH           programs connect to PATH and say \"CONNECT <port>\", to go to the host, or\n"
+	"                            \"CONNECT <cid> <port>\"; who connects to the guest reaches programs that\n"
+	"                            listen at PATH_<port>; seqpacket: PATH_seqpacket, and PATH_<port> of that type\n"
+	"                            (@ in front: an abstract name)\n"
+	"  --uds-mode OCTAL, --uds-owner USER:GROUP\n"
+	"                            of PATH and the others\n"
+	"  --uds-users USER+USER     programs of these users only\n"
+	"  --peer-names on|off       programs see the other end as PATH@<cid>.<port> (off)\n"
+	"  --datagrams on|off        programs send to PATH_dgram, others to PATH_dgram_<port> (on)\n"
+	"  --receive-buffer BYTES    payload of a receive buffer of the guest (65536)\n"
+	"  --queue-size N            of each virtqueue, a power of two (128)\n"
+	"  --tx-buffer-size BYTES    receive window of each connection (262144)\n"
+	"  --max-connections N       most connections at a time (4096)\n"
+	"  --max-memory KIB          most KiB that its connections may make vguest hold (0: no limit)\n"
+	"  --handshake-timeout MS    for the CONNECT line (10000)\n"
+	"  --connect-timeout MS      for an answer to a connection request (2000)\n"
+	"  --close-timeout MS        for the other end to confirm a close (2000)\n"
+	"  --linger-timeout MS       for a reader to take what a closed connection left (30000)\n"
+	"  --poll-us N               look for work for N microseconds before sleeping (0)\n"
+	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
+	"  --log-format text|json    a line of text or a JSON object for each event (text)\n"
+	"  -h, --help                this text\n"
+	"  -V, --version             version\n"
+	"\n"
+	"SIGUSR1 prints counters to the log.\n";
+
+/* Where an option is kept: with the guest, or with what concerns the program. */
+enum { OPT_GUEST = 256, OPT_ALL, OPT_DEVICE, OPT_RECEIVE_BUFFER };
+
+static const struct option options[] = {
+	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "receive-buffer", required_argument, NULL, OPT_RECEIVE_BUFFER },
+	{ "guest-cid", required_argument, NULL, OPT_GUEST },
+	{ "uds-path", required_argument, NULL, OPT_GUEST },
+	{ "uds-mode", required_argument, NULL, OPT_GUEST },
+	{ "uds-owner", required_argument, NULL, OPT_GUEST },
+	{ "uds-users", required_argument, NULL, OPT_GUEST },
+	{ "peer-names", required_argument, NULL, OPT_GUEST },
+	{ "datagrams", required_argument, NULL, OPT_GUEST },
+	{ "queue-size", required_argument, NULL, OPT_GUEST },
+	{ "tx-buffer-size", required_argument, NULL, OPT_GUEST },
+	{ "max-connections", required_argument, NULL, OPT_GUEST },
+	{ "max-memory", required_argument, NULL, OPT_GUEST },
+	{ "handshake-timeout", required_argument, NULL, OPT_GUEST },
+	{ "connect-timeout", required_argument, NULL, OPT_GUEST },
+	{ "close-timeout", required_argument, NULL, OPT_GUEST },
+	{ "linger-timeout", required_argument, NULL, OPT_GUEST },
+	{ "poll-us", required_argument, NULL, OPT_ALL },
+	{ "log-level", required_argument, NULL, OPT_ALL },
+	{ "log-format", required_argument, NULL, OPT_ALL },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ 0 },
+};
+
+static bool set_receive_buffer(struct vsd_guest_opts *o, const char *value, struct vsd_blame *b)
+{
+	char *end;
+	unsigned long bytes = strtoul(value, &end, 10);
+
+	if (*end || value[0] < '0' || value[0] > '9' || !bytes || bytes > VSP_MAX_PAYLOAD)
+		return vsd_complain(b, "receive-buffer", value, "takes a number from 1 to %u", VSP_MAX_PAYLOAD);
+	o->receive_buffer = (u32)bytes;
+	return true;
+}
+
+static bool set(struct vsd_config *c, int opt, const char *name, const char *value, struct vsd_blame *b)
+{
+	struct vsd_guest_opts *o = c->guests[0];
+
+	switch (opt) {
+	case OPT_DEVICE:
+		if (o->socket)
+			return vsd_complain(b, name, value, "one device is enough");
+		o->socket = strdup(value);
+		return o->socket || vsd_complain(b, name, value, "out of memory");
+	case OPT_RECEIVE_BUFFER:
+		return set_receive_buffer(o, value, b);
+	case OPT_ALL:
+		return vsd_config_set(c, name, value, b);
+	default:
+		return vsd_guest_set(o, name, value, b);
+	}
+}
+
+static bool check(const struct vsd_config *c, struct vsd_blame *b)
+{
+	if (!c->guests[0]->socket)
+		return vsd_complain(b, "device", NULL, "SOCKET is required (see --help)");
+	if (!c->guests[0]->uds_path)
+		return vsd_complain(b, "uds-path", NULL, "PATH is required (see --help)");
+	return vsd_config_check(c, b);
+}
+
+/* -1: run; else exit with this. */
+static int parse(struct vsd_config *c, int argc, char **argv)
+{
+	struct vsd_blame b = { 0 };
+	int opt, index = 0;
+	bool good = vsd_config_add(c, &b);
+
+	if (good) {
+		c->guests[0]->queue_size = QUEUE_SIZE_DEFAULT;
+		c->guests[0]->receive_buffer = VSP_MAX_PAYLOAD;
+	}
+	while (good && (opt = getopt_long(argc, argv, "hV", options, &index)) != -1) {
+		if (opt == 'h' || opt == 'V') {
+			fputs(opt == 'h' ? usage : "vguest " VSG_VERSION "\n", stdout);
+			return EXIT_SUCCESS;
+		}
+		if (opt == '?') {
+			fputs("vguest: see --help\n", stderr);
+			return EXIT_USAGE;
+		}
+		good = set(c, opt, options[index].name, optarg, &b);
+	}
+	if (good && optind < argc)
+		good = vsd_complain(&b, NULL, argv[optind], "not an option; see --help");
+	if (good && check(c, &b))
+		return -1;
+	fprintf(stderr, "vguest: %s\n", b.text);
+	return EXIT_USAGE;
+}
+
+static int serve(struct vsd_config *c)
+{
+	struct vsd_fleet fleet;
+	sigset_t set;
+	int sig;
+
+	/* Threads inherit them as blocked. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	vsd_files_share(c);
+	if (vsd_fleet_start(&fleet, c))
+		return EXIT_FAILURE;
+	while (!sigwait(&set, &sig) && sig == SIGUSR1)
+		vsd_fleet_report(&fleet, VSD_REPORT);
+	vsd_fleet_report(&fleet, VSD_INFO);
+	vsd_fleet_stop(&fleet);
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct vsd_config config;
+	int status;
+
+	vsd_config_init(&config);
+	status = parse(&config, argc, argv);
+	if (status < 0) {
+		vsd_log_set_level(config.level);
+		vsd_log_set_format(config.format);
+		status = serve(&config);
+	}
+	vsd_config_free(&config);
+	return status;
+}
