@@ -158,6 +158,15 @@ static bool excuse(int error, const char *what)
 }
 
 /*
+ * Behind a sockmap the core does not wait on, but says EAGAIN, when its reader is woken by anything but data: a signal,
+ * or the end of the connection, which it tells next time.
+ */
+static bool gave_up(int error, time_t began)
+{
+	return error == EAGAIN && now() - began < STALL_SECONDS - 1;
+}
+
+/*
  * Whether this thread's allocations may fail. Not while it makes a thread or a process: the kernel prints a trace where
  * it has no memory for a stack.
  */
@@ -276,8 +285,14 @@ static bool take(struct worker *w, int fd, uint64_t offset, size_t want, const c
 	while (done < want) {
 		size_t ask = 1 + rnd(w, (uint32_t)(want - done));
 		int flags = rnd(w, 4) ? 0 : MSG_PEEK;
+		time_t began = now();
 		ssize_t n = recv(fd, w->in, ask, flags);
 
+		if (n < 0 && gave_up(errno, began)) {
+			if (atomic_load(&over))
+				return false;
+			continue;
+		}
 		if (n < 0 && excuse(errno, what))
 			continue;
 		if (n == 0 && calm)
