@@ -21,26 +21,26 @@ u64 vu_front_gpa(u64 at)
 	return FRONT_GPA + at;
 }
 
-static int now_ms(void)
+static s64 now_ms(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int)(ts.tv_sec % 1000000 * 1000 + ts.tv_nsec / 1000000);
+	return (s64)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /* A complete message, in time. */
 static bool recv_reply(struct vu_front *f)
 {
 	struct pollfd pfd = { .fd = f->chan.fd, .events = POLLIN };
-	int until = now_ms() + VU_FRONT_REPLY_MS, left;
+	s64 until = now_ms() + VU_FRONT_REPLY_MS, left;
 	const char *why;
 	enum vu_chan_got got;
 
 	/* The socket of a device that is trusted is one that waits. */
 	while ((got = vu_chan_recv(&f->chan, &why)) == VU_CHAN_MORE && f->opts.wary) {
 		left = until - now_ms();
-		if (left <= 0 || poll(&pfd, 1, left) <= 0)
+		if (left <= 0 || poll(&pfd, 1, (int)left) <= 0)
 			break;
 	}
 	return got == VU_CHAN_MSG;
