@@ -687,13 +687,13 @@ static void answered(struct vsd_guest *g)
 	struct vsd_dgrams *d = &g->dgrams;
 
 	d->answer_until = 0;
-	if (d->known)
+	if (d->known) {
 		vsp_sched_wake(&g->mux.sched, &d->clients_sock.flow);
-	else
-		drop_all(g, &d->clients_sock);
+		return;
+	}
+	drop_all(g, &d->clients_sock);
 	/* Ports of the guest have sockets from here on only where there are datagrams. */
-	if (!d->known)
-		close_sources(g);
+	close_sources(g);
 }
 
 static void accept_answer(struct vsd_guest *g, const struct vsp_hdr *hdr)
