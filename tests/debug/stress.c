@@ -65,6 +65,7 @@ struct worker {
 	uint8_t *in;
 	_Atomic(const char *) doing;
 	atomic_long since;
+	bool sockmap; /* it reads behind one */
 };
 
 static struct worker workers[MAX_THREADS];
@@ -159,11 +160,11 @@ static bool excuse(int error, const char *what)
 
 /*
  * Behind a sockmap the core does not wait on, but says EAGAIN, when its reader is woken by anything but data: a signal,
- * or the end of the connection, which it tells next time.
+ * or the end of the connection, which it tells next time. @since: when the last bytes came.
  */
-static bool gave_up(int error, time_t began)
+static bool gave_up(const struct worker *w, int error, time_t since)
 {
-	return error == EAGAIN && now() - began < STALL_SECONDS - 1;
+	return w->sockmap && error == EAGAIN && now() - since < STALL_SECONDS;
 }
 
 /*
@@ -280,20 +281,15 @@ static void meddle(struct worker *w, int fd)
 /* Receive @want bytes that begin at @offset of the stream. */
 static bool take(struct worker *w, int fd, uint64_t offset, size_t want, const char *what)
 {
+	time_t since = now();
 	size_t done = 0;
 
 	while (done < want) {
 		size_t ask = 1 + rnd(w, (uint32_t)(want - done));
 		int flags = rnd(w, 4) ? 0 : MSG_PEEK;
-		time_t began = now();
 		ssize_t n = recv(fd, w->in, ask, flags);
 
-		if (n < 0 && gave_up(errno, began)) {
-			if (atomic_load(&over))
-				return false;
-			continue;
-		}
-		if (n < 0 && excuse(errno, what))
+		if (n < 0 && (gave_up(w, errno, since) || excuse(errno, what)))
 			continue;
 		if (n == 0 && calm)
 			complain("%s: end after %zu of %zu", what, done, want);
@@ -301,6 +297,7 @@ static bool take(struct worker *w, int fd, uint64_t offset, size_t want, const c
 			return false;
 		if (!check(w->in, offset + done, (size_t)n, what))
 			return false;
+		since = now();
 		if (!(flags & MSG_PEEK))
 			done += (size_t)n;
 	}
@@ -705,6 +702,7 @@ static void sockmap(struct worker *w)
 	if (fd < 0)
 		return;
 	map_fd = put_into_sockmap(fd);
+	w->sockmap = true;
 	while (map_fd >= 0 && rounds-- && !atomic_load(&over)) {
 		size_t n = some_size(w) % 60000 + 1;
 
@@ -714,6 +712,7 @@ static void sockmap(struct worker *w)
 			break;
 		offset += n;
 	}
+	w->sockmap = false;
 	if (map_fd >= 0 && rnd(w, 2)) {
 		close(map_fd);
 		map_fd = -1;
