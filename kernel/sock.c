@@ -1021,6 +1021,9 @@ static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg
 	if (!err && !flow->need)
 		vsp_txc_take(&flow->txc, len);
 	spin_unlock(&flow->lock);
+	/* One that waits asks when it begins to; see vst_sock_notify_send_pre_block(). */
+	if (!err && flow->need && (msg->msg_flags & MSG_DONTWAIT))
+		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
 	if (err || flow->need)
 		return err;
 	err = send_message(flow, msg, len);
