@@ -782,7 +782,8 @@ static struct vst_link *route(u32 remote_cid)
 
 	rcu_read_lock();
 	dev = rcu_dereference(the_dev);
-	if (dev && vst_link_tryget(&dev->link))
+	/* What is ourselves is not behind the device, which would not even say so. */
+	if (dev && remote_cid != READ_ONCE(dev->link.local_cid) && vst_link_tryget(&dev->link))
 		link = &dev->link;
 	rcu_read_unlock();
 	return link;
