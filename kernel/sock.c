@@ -449,9 +449,13 @@ static int vst_sock_connect(struct vsock_sock *vsk)
 	int err = connect_flow(vsk);
 
 	/* The core has set TCP_SYN_SENT already and leaves it on error. */
-	if (err)
+	if (err) {
 		sk_vsock(vsk)->sk_state = TCP_CLOSE;
-	return err;
+		return err;
+	}
+	/* What an earlier attempt left and nobody asked for: older cores would take it for the end of this one. */
+	sk_vsock(vsk)->sk_err = 0;
+	return 0;
 }
 
 /* connect() was interrupted or timed out; the core has set the socket's state. */
