@@ -1049,7 +1049,8 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 		/* What the device has used without an interrupt for it is not unsent. */
 		flow->link->ops->pump(flow->link);
 		spin_lock(&flow->lock);
-		bytes = vsp_txc_unsent(&flow->txc);
+		/* What waited when the connection ended was dropped. */
+		bytes = READ_ONCE(flow->mute) ? 0 : vsp_txc_unsent(&flow->txc);
 		spin_unlock(&flow->lock);
 		bytes += READ_ONCE(flow->in_ring);
 	}

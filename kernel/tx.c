@@ -578,7 +578,7 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		spin_unlock(&link->tx_lock);
 		return;
 	}
-	flow->mute = true;
+	WRITE_ONCE(flow->mute, true);
 	in_ring = flow->n_in_ring;
 	link->n_awaited += flow->n_in_ring;
 	drop_waiting(flow, &dropped);
