@@ -826,8 +826,11 @@ static int pin_payload(struct vst_pkt *pkt, struct msghdr *msg, u32 want)
 	pkt->len = 0;
 	while (pkt->len < want && zc->n < VST_ZC_FRAGS) {
 		got = iov_iter_get_pages2(&msg->msg_iter, pages, want - pkt->len, VST_ZC_FRAGS - zc->n, &start);
-		if (got <= 0)
+		if (got <= 0) {
+			/* The core may try again with what is left, and that begins with these. */
+			iov_iter_revert(&msg->msg_iter, pkt->len);
 			return -ENOMEM;
+		}
 		pkt->len += got;
 		for (i = 0; got; i++, start = 0) {
 			u32 n = min_t(size_t, got, PAGE_SIZE - start);
