@@ -1158,8 +1158,11 @@ static void vst_sock_notify_buffer_size(struct vsock_sock *vsk, u64 *val)
 	flow->rxc.buf_alloc = *val;
 	flow->txc.cap = *val;
 	spin_unlock(&flow->lock);
-	if (flow->state == VSP_ESTABLISHED)
-		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	if (flow->state != VSP_ESTABLISHED)
+		return;
+	vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	/* One who waits to write may have been waiting for no more than this. */
+	sk_vsock(vsk)->sk_write_space(sk_vsock(vsk));
 }
 
 /* SO_RCVLOWAT: a reader that waits for more than the peer believes it may send needs the peer to know better. */
