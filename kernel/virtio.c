@@ -181,7 +181,7 @@ static bool tx_has_room(const struct vst_dev *dev)
 {
 	u32 pieces = dev->link.zc_seen ? TX_PIECES_MAX : 2;
 
-	return dev->vqs[VQ_TX]->num_free >= pieces && dev->tx_free && dev->tx_cost < tx_ring;
+	return dev->vqs[VQ_TX]->num_free >= pieces && dev->tx_free && (!dev->tx_cost || dev->tx_cost < tx_ring);
 }
 
 static int add_hdr(struct vst_dev *dev, const struct vsp_wire *wire)
