@@ -156,7 +156,7 @@ static void inbox_work(struct work_struct *work)
 	while ((req = inbox_next(inbox))) {
 		if (!serve(inbox, req)) {
 			put_back(inbox, req);
-			queue_delayed_work(link->side->wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
+			queue_delayed_work(link->side->inbox_wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
 			return;
 		}
 		kfree(req);
@@ -193,7 +193,7 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
 	atomic_inc(&link->side->n_inboxes);
-	queue_delayed_work(link->side->wq, &inbox->work, 0);
+	queue_delayed_work(link->side->inbox_wq, &inbox->work, 0);
 	return inbox;
 }
 

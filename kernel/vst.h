@@ -341,7 +341,8 @@ struct vst_flow {
  *
  * vst_side_register()'s:
  * @flows: the table
- * @wq: accepts, and close timers; unloading waits for it
+ * @wq: timers of connections; unloading waits for it
+ * @inbox_wq: accepts, each of which may wait for a listener that is stuck, and so for none of the others' timers
  * @n_inboxes: listeners with requests waiting, of all links
  */
 struct vst_side {
@@ -351,6 +352,7 @@ struct vst_side {
 
 	struct rhashtable flows;
 	struct workqueue_struct *wq;
+	struct workqueue_struct *inbox_wq;
 	atomic_t n_inboxes;
 };
 
