@@ -435,6 +435,7 @@ enum vst_drop {
  * @inbox_lock: guards
  * @inboxes: requests on their way to listeners
  * @n_requests: how many, all listeners together
+ * @resets: how often those that had come were forgotten; read without the lock, too
  *
  * @dgrams: see dgram.h
  *
@@ -476,6 +477,7 @@ struct vst_link {
 	spinlock_t inbox_lock;
 	struct list_head inboxes;
 	u32 n_requests;
+	u32 resets;
 
 	struct vst_dgrams dgrams;
 
@@ -608,6 +610,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 
 /* listen.c */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr);
+void vst_listen_forget(struct vst_link *link);
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 
 /* sock.c */
