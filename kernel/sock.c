@@ -446,16 +446,15 @@ static int connect_flow(struct vsock_sock *vsk)
 
 static int vst_sock_connect(struct vsock_sock *vsk)
 {
-	int err = connect_flow(vsk);
+	int err;
 
-	/* The core has set TCP_SYN_SENT already and leaves it on error. */
-	if (err) {
-		sk_vsock(vsk)->sk_state = TCP_CLOSE;
-		return err;
-	}
 	/* What an earlier attempt left and nobody asked for: older cores would take it for the end of this one. */
 	sk_vsock(vsk)->sk_err = 0;
-	return 0;
+	err = connect_flow(vsk);
+	/* The core has set TCP_SYN_SENT already and leaves it on error. */
+	if (err)
+		sk_vsock(vsk)->sk_state = TCP_CLOSE;
+	return err;
 }
 
 /* connect() was interrupted or timed out; the core has set the socket's state. */
