@@ -285,20 +285,25 @@ static void ring_message(struct fix *f, enum vu_request request, u32 index, u32 
 	CHECK(!vu_front_call(&f->peer.f, &msg, false));
 }
 
+static void renew_ring(struct vu_drv *d)
+{
+	u32 size = d->size;
+
+	vu_drv_fini(d);
+	memset(d->desc, 0, vu_drv_bytes(size));
+	CHECK(!vu_drv_init(d, d->desc, size, 0, true));
+}
+
 /* Stop both rings and start them again where they were (a pause), or as new ones (a reboot). */
 static void restart(struct fix *f, bool reboot)
 {
 	for (u32 i = 0; i < 2; i++) {
 		struct vu_drv *d = &f->peer.f.drv[i];
 		struct vu_msg msg = { .request = VU_GET_VRING_BASE, .size = 8, .body.state.index = i };
-		u32 size = d->size;
 
 		CHECK(!vu_front_call(&f->peer.f, &msg, true));
-		if (reboot) {
-			vu_drv_fini(d);
-			memset(d->desc, 0, vu_drv_bytes(size));
-			CHECK(!vu_drv_init(d, d->desc, size, 0, true));
-		}
+		if (reboot)
+			renew_ring(d);
 		ring_message(f, VU_SET_VRING_BASE, i, reboot ? 0 : msg.body.state.num, -1);
 		ring_message(f, VU_SET_VRING_CALL, i, 0, d->call_fd);
 		ring_message(f, VU_SET_VRING_KICK, i, 0, d->kick_fd);
@@ -379,6 +384,56 @@ static void reboot_ends_connections(void)
 	fix_end(&f);
 }
 
+/* As User-Mode-Linux has it when its driver is bound again: nothing stops the rings but that they are disabled. */
+static void disabled_rings_begin_anew(void)
+{
+	struct vu_msg answered = { .request = VU_GET_FEATURES };
+	struct fix f;
+	char c;
+	int l, fd;
+
+	begin(&f, &l);
+	fd = fix_open(&f, l, 1000, 50);
+	for (u32 i = 0; i < 2; i++)
+		ring_message(&f, VU_SET_VRING_ENABLE, i, 0, -1);
+	CHECK(!vu_front_call(&f.peer.f, &answered, true));
+	for (u32 i = 0; i < 2; i++) {
+		struct vu_drv *d = &f.peer.f.drv[i];
+
+		renew_ring(d);
+		ring_message(&f, VU_SET_VRING_CALL, i, 0, d->call_fd);
+		ring_message(&f, VU_SET_VRING_NUM, i, d->size, -1);
+		ring_message(&f, VU_SET_VRING_BASE, i, 0, -1);
+		ring_message(&f, VU_SET_VRING_KICK, i, 0, d->kick_fd);
+		ring_message(&f, VU_SET_VRING_ENABLE, i, 1, -1);
+	}
+	CHECK(read(fd, &c, 1) == 0);
+	close(fd);
+	peer_post_all(&f.peer);
+	fd = fix_open(&f, l, 1000, 51);
+	send_text(&f, 1000, 51, "n");
+	CHECK(read(fd, &c, 1) == 1 && c == 'n');
+	close(fd);
+	fix_end(&f);
+}
+
+/* Of a ring that runs neither the size nor the index is changed. */
+static void running_rings_are_kept(void)
+{
+	static const enum vu_request requests[] = { VU_SET_VRING_NUM, VU_SET_VRING_BASE };
+
+	for (u32 i = 0; i < ARRAY_SIZE(requests); i++) {
+		struct fix f;
+		char c;
+		int l;
+
+		begin(&f, &l);
+		ring_message(&f, requests[i], 0, 64, -1);
+		CHECK(recv(f.peer.f.chan.fd, &c, 1, 0) <= 0);
+		fix_end(&f);
+	}
+}
+
 const struct test life_tests[] = {
 	{ "life: the guest half-closes", guest_half_closes },
 	{ "life: the host half-closes", host_half_closes },
@@ -394,6 +449,8 @@ const struct test life_tests[] = {
 	{ "life: the front-end leaves and comes back", front_end_comes_back },
 	{ "life: a pause keeps connections", pause_keeps_connections },
 	{ "life: a reboot ends them", reboot_ends_connections },
+	{ "life: disabled rings begin anew", disabled_rings_begin_anew },
+	{ "life: running rings are kept", running_rings_are_kept },
 	{ "life: every packet states credit", every_packet_states_credit },
 	{ "life: reserved CIDs are refused", reserved_cids_are_refused },
 	{ 0 },

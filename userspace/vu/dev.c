@@ -57,12 +57,17 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-static void ring_stop(struct vu_ring *r)
+static void ring_halt(struct vu_ring *r)
 {
 	if (r->started)
 		r->stopped_at = r->last_avail;
 	r->started = false;
 	r->kick_fd = -1;
+}
+
+static void ring_stop(struct vu_ring *r)
+{
+	ring_halt(r);
 	close_fd(&r->call_fd);
 	close_fd(&r->err_fd);
 }
@@ -245,6 +250,18 @@ static struct outcome new_owner(struct vu_dev *d)
 	return did(VU_DEV_RINGS | VU_DEV_RESTARTED);
 }
 
+/*
+ * May it be set up? Not while it runs. One that is disabled and set up anew has stopped, though nobody said so: the
+ * front-end of User-Mode-Linux never asks for its index. It has sent a new call descriptor before.
+ */
+static bool ring_may_begin(struct vu_ring *r)
+{
+	if (r->started && r->enabled)
+		return false;
+	ring_halt(r);
+	return true;
+}
+
 static struct outcome ring_message(struct vu_dev *d, struct vu_msg *msg)
 {
 	u32 index = msg->body.state.index;
@@ -259,7 +276,8 @@ static struct outcome ring_message(struct vu_dev *d, struct vu_msg *msg)
 	r = &d->rings[index];
 	switch (msg->request) {
 	case VU_SET_VRING_NUM:
-		if (!vsp_ring_size_valid(msg->body.state.num) || msg->body.state.num > d->ring_size_max || r->started)
+		if (!vsp_ring_size_valid(msg->body.state.num) || msg->body.state.num > d->ring_size_max ||
+		    !ring_may_begin(r))
 			return ended("ring size that is not supported (see --queue-size)");
 		r->size = msg->body.state.num;
 		r->desc = NULL;
@@ -267,7 +285,7 @@ static struct outcome ring_message(struct vu_dev *d, struct vu_msg *msg)
 	case VU_SET_VRING_ADDR:
 		return set_addr(d, r, msg);
 	case VU_SET_VRING_BASE:
-		if (r->started)
+		if (!ring_may_begin(r))
 			return ended("ring index of a running ring");
 		r->last_avail = (u16)msg->body.state.num;
 		return fine;
