@@ -7,7 +7,7 @@
  *
  * These rows have a measurement without a daemon, too: a plain program in its place, that only moves bytes between the
  * host's socket and the guest's buffers (load.h). Its ratio to the other daemon is what a daemon would reach that costs
- * nothing itself; a bar beyond that cannot be met on that machine.
+ * nothing itself, unless it let the host's program wait, who then has to wake it less often.
  *
  * Usage: VSOCKD=PATH [RIVAL=PATH] bench-vsockd [-t MILLISECONDS] [-n PAIRS] [-b] [TEXT]...
  * Only rows whose name has one of the TEXTs. -b: fail where a bar is missed. Without RIVAL vsockd stands alone.
