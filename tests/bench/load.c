@@ -401,21 +401,23 @@ double load_copy(u64 ns)
 	return (double)done / (double)(load_now() - start);
 }
 
-/* The guest's buffers, or packets, in its memory, from number @i on. Returns how many. */
-static u32 plain_iov(struct iovec *iov, const struct load *l, u8 *mem, u32 i, bool to_guest)
+/* The memory of a guest that has no daemon. */
+static u8 plain_memory[(LOAD_RING + 1) * SEND_SLOT];
+
+/* Its buffers, or packets, from number @i on. Returns how many. */
+static u32 plain_iov(struct iovec *iov, const struct load *l, u32 i, bool to_guest)
 {
 	const u32 stride = to_guest ? l->buffer ? l->buffer : LOAD_BUFFER : SEND_SLOT;
 	const u32 slots = to_guest ? LOAD_RING : SEND_SLOTS, window = l->window ? l->window : LOAD_WINDOW;
 	u32 n = 0, len = to_guest ? stride - VSP_HDR_LEN : l->piece;
 
 	for (u32 bytes = 0; n < SEND_BURST && bytes < window; n++, bytes += len)
-		iov[n] = (struct iovec){ mem + (u64)((i + n) % slots) * stride + VSP_HDR_LEN, len };
+		iov[n] = (struct iovec){ &plain_memory[(u64)((i + n) % slots) * stride + VSP_HDR_LEN], len };
 	return n;
 }
 
 static double plain(const struct load *l, bool to_guest)
 {
-	static u8 mem[(LOAD_RING + 1) * SEND_SLOT];
 	struct iovec iov[SEND_BURST];
 	const int room = PLAIN_SNDBUF;
 	u64 start, done = 0;
@@ -423,13 +425,13 @@ static double plain(const struct load *l, bool to_guest)
 	ssize_t n;
 	pid_t other;
 
-	memset(mem, 0, sizeof(mem));
+	memset(plain_memory, 0, sizeof(plain_memory));
 	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pipe));
 	other = pump(pipe[1], l->piece, to_guest);
 	setsockopt(pipe[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	start = load_now();
 	for (u32 i = 0; load_now() - start < l->ns; done += (u64)n) {
-		u32 niov = plain_iov(iov, l, mem, i, to_guest);
+		u32 niov = plain_iov(iov, l, i, to_guest);
 
 		n = to_guest ? readv(pipe[0], iov, (int)niov) : writev(pipe[0], iov, (int)niov);
 		CHECK(n > 0);

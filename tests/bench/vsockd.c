@@ -139,11 +139,29 @@ static void measure(struct side *s, const struct row *r)
 }
 
 /* Processor time: of the daemon, and of the host's program and the guest where bytes are counted. */
-static void print_cpu(struct side *s, bool bytes)
+static void print_cpu(struct side *s)
 {
 	printf(" %.0f", median(&s->cpu));
-	if (bytes)
+	if (median(&s->host) > 0)
 		printf("+%.0f+%.0f", median(&s->host), median(&s->guest));
+}
+
+/* What explains a row. @theirs may be NULL, and the others empty. */
+static void print_more(struct side *ours, struct side *theirs, struct sample *plain, struct sample *reach)
+{
+	if (!(median(&ours->cpu) > 0))
+		return;
+	printf("%40s cpu us", "");
+	print_cpu(ours);
+	if (theirs)
+		print_cpu(theirs);
+	if (plain->n) {
+		printf("  without a daemon");
+		print_sample(plain);
+		printf("  ratio");
+		print_sample(reach);
+	}
+	printf("\n");
 }
 
 /* What a plain program does in the daemon's place. */
@@ -184,17 +202,7 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 	}
 	passed = good(r, judged) || (!compares && !absolute);
 	printf("  bar %s %g%s\n", r->judge == AT_LEAST ? ">=" : "<=", r->bar, passed ? "" : "  MISSED");
-	printf("%40s cpu us", "");
-	print_cpu(&ours, bytes);
-	if (compares)
-		print_cpu(&theirs, bytes);
-	if (plain.n) {
-		printf("  without a daemon");
-		print_sample(&plain);
-		printf("  ratio");
-		print_sample(&reach);
-	}
-	printf("\n");
+	print_more(&ours, compares ? &theirs : NULL, &plain, &reach);
 	fflush(stdout);
 	return passed;
 }
