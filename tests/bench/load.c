@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,10 +16,11 @@ enum {
 	HOST_PORT = 1000,
 	GUEST_PORT = 1024,
 	CROWD_PORT = 20000,
-	SEND_SLOTS = 8,	     /* packets of the guest that differ in place */
-	SEND_SLOT = 70000,   /* bytes between them */
-	SEND_BURST = 64,     /* packets between two looks at the receive ring */
-	PUMP_BYTES = 1 << 20 /* a reader's buffer */
+	SEND_SLOTS = 8,		  /* packets of the guest that differ in place */
+	SEND_SLOT = 70000,	  /* bytes between them */
+	SEND_BURST = 64,	  /* packets between two looks at the receive ring */
+	PUMP_BYTES = 1 << 20,	  /* a reader's buffer */
+	PLAIN_SNDBUF = 512 << 10, /* of who writes in the daemon's place */
 };
 
 u64 load_now(void)
@@ -29,8 +31,8 @@ u64 load_now(void)
 	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }
 
-/* Processor time of all threads of the daemon, ns. */
-static u64 cpu_of(const struct fix *f)
+/* Processor time of all threads of a process, ns. */
+static u64 cpu_of(int pid)
 {
 	char path[64], line[128];
 	u64 sum = 0;
@@ -38,10 +40,12 @@ static u64 cpu_of(const struct fix *f)
 	FILE *file;
 	DIR *d;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", f->pid);
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	d = opendir(path);
 	while (d && (e = readdir(d)) != NULL) {
-		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", f->pid, e->d_name);
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", pid, e->d_name);
 		file = fopen(path, "r");
 		if (!file)
 			continue;
@@ -52,6 +56,40 @@ static u64 cpu_of(const struct fix *f)
 	if (d)
 		closedir(d);
 	return sum;
+}
+
+/* Who takes part in a measurement; processes, each in its own. */
+enum part { PART_DAEMON, PART_HOST, PART_GUEST, NUM_PARTS };
+
+/* A measurement that goes on. */
+struct clock {
+	u64 start;
+	int pid[NUM_PARTS];
+	u64 cpu[NUM_PARTS];
+};
+
+static struct clock begin_clock(const struct fix *f, pid_t host)
+{
+	struct clock c = { .pid = { f->pid, host, getpid() } };
+
+	for (u32 i = 0; i < NUM_PARTS; i++)
+		c.cpu[i] = cpu_of(c.pid[i]);
+	c.start = load_now();
+	return c;
+}
+
+/* @bytes went through. */
+static struct load_result end_clock(const struct clock *c, u64 bytes)
+{
+	struct load_result r = { .value = (double)bytes / (double)(load_now() - c->start) };
+	double cpu[NUM_PARTS];
+
+	for (u32 i = 0; i < NUM_PARTS; i++)
+		cpu[i] = (double)(cpu_of(c->pid[i]) - c->cpu[i]) * 1000 / (double)bytes;
+	r.cpu_us = cpu[PART_DAEMON];
+	r.host_us = cpu[PART_HOST];
+	r.guest_us = cpu[PART_GUEST];
+	return r;
 }
 
 /* A process that reads, or writes in pieces, for ever. */
@@ -145,7 +183,8 @@ struct load_result load_to_guest(const struct load_side *side, const struct load
 	struct vsp_hdr hdr;
 	struct vu_drv *d = &f.peer.f.drv[0];
 	struct load_result r;
-	u64 start, cpu, got = 0;
+	struct clock clock;
+	u64 got = 0;
 	u32 told = 0, port, window = l->window ? l->window : LOAD_WINDOW;
 	pid_t pid;
 	int fd;
@@ -156,9 +195,8 @@ struct load_result load_to_guest(const struct load_side *side, const struct load
 	fix_send(&f, header(l, port, GUEST_PORT, VSP_OP_RESPONSE));
 	CHECK(fix_ok(fd));
 	pid = pump(fd, l->piece, true);
-	cpu = cpu_of(&f);
-	start = load_now();
-	while (load_now() - start < l->ns) {
+	clock = begin_clock(&f, pid);
+	while (load_now() - clock.start < l->ns) {
 		got += take(d, f.peer.buffer);
 		if ((u32)got - told < window / 4) {
 			wait_for(d);
@@ -168,8 +206,7 @@ struct load_result load_to_guest(const struct load_side *side, const struct load
 		hdr.fwd_cnt = told = (u32)got;
 		fix_send(&f, hdr);
 	}
-	start = load_now() - start;
-	r = (struct load_result){ (double)got / (double)start, (double)(cpu_of(&f) - cpu) * 1000 / (double)got };
+	r = end_clock(&clock, got);
 	stop(pid);
 	close(fd);
 	fix_abandon(&f);
@@ -203,7 +240,8 @@ struct load_result load_from_guest(const struct load_side *side, const struct lo
 	struct vsp_hdr hdr, rw = header(l, HOST_PORT, GUEST_PORT, VSP_OP_RW);
 	struct vu_drv *d = &f.peer.f.drv[1];
 	struct load_result r;
-	u64 start, cpu, sent = 0;
+	struct clock clock;
+	u64 sent = 0;
 	pid_t pid;
 	int fd;
 
@@ -214,9 +252,8 @@ struct load_result load_from_guest(const struct load_side *side, const struct lo
 	hdr = fix_expect(&f, VSP_OP_RESPONSE);
 	pid = pump(fd, 0, false);
 	rw.len = l->piece;
-	cpu = cpu_of(&f);
-	start = load_now();
-	while (load_now() - start < l->ns) {
+	clock = begin_clock(&f, pid);
+	while (load_now() - clock.start < l->ns) {
 		u64 burst = send_burst(&f, &rw, hdr.buf_alloc - ((u32)sent - hdr.fwd_cnt));
 
 		sent += burst;
@@ -227,8 +264,7 @@ struct load_result load_from_guest(const struct load_side *side, const struct lo
 		else
 			wait_for(d);
 	}
-	start = load_now() - start;
-	r = (struct load_result){ (double)sent / (double)start, (double)(cpu_of(&f) - cpu) * 1000 / (double)sent };
+	r = end_clock(&clock, sent);
 	stop(pid);
 	close(fd);
 	fix_abandon(&f);
@@ -258,7 +294,7 @@ static pid_t open_echo(struct fix *f, const struct load *l, int listener, u32 gu
 
 static struct load_result bounce(struct fix *f, const struct load *l, u32 guest_port)
 {
-	u64 cpu = cpu_of(f), start = load_now(), took, n = 0;
+	u64 cpu = cpu_of(f->pid), start = load_now(), took, n = 0;
 
 	do {
 		struct vsp_hdr rw = header(l, HOST_PORT, guest_port, VSP_OP_RW);
@@ -269,7 +305,8 @@ static struct load_result bounce(struct fix *f, const struct load *l, u32 guest_
 		CHECK(fix_expect(f, VSP_OP_RW).len == 1);
 		took = load_now() - start;
 	} while (took < l->ns);
-	return (struct load_result){ (double)took / (double)n / 1000, (double)(cpu_of(f) - cpu) / (double)n / 1000 };
+	return (struct load_result){ .value = (double)took / (double)n / 1000,
+				     .cpu_us = (double)(cpu_of(f->pid) - cpu) / (double)n / 1000 };
 }
 
 struct load_result load_round_trip(const struct load_side *side, const struct load *l)
@@ -324,7 +361,7 @@ struct load_result load_crowd(const struct load_side *side, const struct load *l
 	fix_abandon(&f);
 	close_crowd(fds, l->conns);
 	close(listener);
-	return (struct load_result){ beside.value / alone.value, beside.cpu_us };
+	return (struct load_result){ .value = beside.value / alone.value, .cpu_us = beside.cpu_us };
 }
 
 struct load_result load_memory(const struct load_side *side, const struct load *l)
@@ -364,27 +401,57 @@ double load_copy(u64 ns)
 	return (double)done / (double)(load_now() - start);
 }
 
-double load_pipe(u64 ns, u32 piece)
+/* The memory of a guest that has no daemon. */
+static u8 plain_memory[(LOAD_RING + 1) * SEND_SLOT];
+
+/* Its buffers, or packets, from number @i on. Returns how many. */
+static u32 plain_iov(struct iovec *iov, const struct load *l, u32 i, bool to_guest)
 {
-	static char buf[PUMP_BYTES];
+	const u32 stride = to_guest ? l->buffer ? l->buffer : LOAD_BUFFER : SEND_SLOT;
+	const u32 slots = to_guest ? LOAD_RING : SEND_SLOTS, window = l->window ? l->window : LOAD_WINDOW;
+	u32 n = 0, len = to_guest ? stride - VSP_HDR_LEN : l->piece;
+
+	for (u32 bytes = 0; n < SEND_BURST && bytes < window; n++, bytes += len)
+		iov[n] = (struct iovec){ &plain_memory[(u64)((i + n) % slots) * stride + VSP_HDR_LEN], len };
+	return n;
+}
+
+static double plain(const struct load *l, bool to_guest)
+{
+	struct iovec iov[SEND_BURST];
+	const int room = PLAIN_SNDBUF;
 	u64 start, done = 0;
 	int pipe[2];
-	pid_t w;
+	ssize_t n;
+	pid_t other;
 
+	memset(plain_memory, 0, sizeof(plain_memory));
 	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pipe));
-	w = pump(pipe[1], piece, true);
+	other = pump(pipe[1], l->piece, to_guest);
+	setsockopt(pipe[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	start = load_now();
-	while (load_now() - start < ns) {
-		ssize_t n = read(pipe[0], buf, sizeof(buf));
+	for (u32 i = 0; load_now() - start < l->ns; done += (u64)n) {
+		u32 niov = plain_iov(iov, l, i, to_guest);
 
+		n = to_guest ? readv(pipe[0], iov, (int)niov) : writev(pipe[0], iov, (int)niov);
 		CHECK(n > 0);
-		done += (u64)n;
+		i += ((u32)n + (u32)iov[0].iov_len - 1) / (u32)iov[0].iov_len;
 	}
 	start = load_now() - start;
-	stop(w);
+	stop(other);
 	close(pipe[0]);
 	close(pipe[1]);
 	return (double)done / (double)start;
+}
+
+double load_plain_to_guest(const struct load *l)
+{
+	return plain(l, true);
+}
+
+double load_plain_from_guest(const struct load *l)
+{
+	return plain(l, false);
 }
 
 double load_relay(u64 ns, u32 piece)

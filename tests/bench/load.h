@@ -39,10 +39,15 @@ struct load {
 	u32 conns;
 };
 
-/* What came out; @cpu_us is the processor time of the daemon per MB, or per round trip. */
+/*
+ * What came out. Microseconds of processor time per MB, or per round trip: of the daemon, and where bytes are counted
+ * of the host's program and of the guest that we are.
+ */
 struct load_result {
 	double value;
 	double cpu_us;
+	double host_us;
+	double guest_us;
 };
 
 u64 load_now(void);
@@ -64,7 +69,12 @@ struct load_result load_memory(const struct load_side *side, const struct load *
 double load_copy(u64 ns);
 double load_relay(u64 ns, u32 piece);
 
-/* GB/s of a program that writes pieces of @piece to a Unix socket, whose other end is read as fast as can be. */
-double load_pipe(u64 ns, u32 piece);
+/*
+ * GB/s where no daemon is in between: the host's program, and at the other end of its socket one that reads into the
+ * buffers that the guest would post, or writes the packets that it would send, many with one system call. Each byte is
+ * copied as often as by a daemon, so what one needs besides comes on top of this.
+ */
+double load_plain_to_guest(const struct load *l);
+double load_plain_from_guest(const struct load *l);
 
 #endif

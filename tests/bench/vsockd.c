@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * How fast vsockd is beside another daemon, in one run, alternating, with a guest made of packets as the load (no
- * virtual machine). Each row states its windows: guest's / daemon's. Rows to the guest say what the host's writer gives
- * where a plain reader does nothing but empty its socket: a row that is near it measures the writer.
+ * virtual machine). Each row states its windows: guest's / daemon's.
+ *
+ * Processor time is the daemon's, and in rows of bytes per second the host program's and the guest's behind it.
+ *
+ * These rows have a measurement without a daemon, too: a plain program in its place, that only moves bytes between the
+ * host's socket and the guest's buffers (load.h). Its ratio to the other daemon is what a daemon would reach that costs
+ * nothing itself, unless it let the host's program wait, who then has to wake it less often.
  *
  * Usage: VSOCKD=PATH [RIVAL=PATH] bench-vsockd [-t MILLISECONDS] [-n PAIRS] [-b] [TEXT]...
  * Only rows whose name has one of the TEXTs. -b: fail where a bar is missed. Without RIVAL vsockd stands alone.
@@ -119,6 +124,8 @@ struct side {
 	struct load_side who;
 	struct sample values;
 	struct sample cpu;
+	struct sample host;
+	struct sample guest;
 };
 
 static void measure(struct side *s, const struct row *r)
@@ -127,6 +134,40 @@ static void measure(struct side *s, const struct row *r)
 
 	add(&s->values, got.value);
 	add(&s->cpu, got.cpu_us);
+	add(&s->host, got.host_us);
+	add(&s->guest, got.guest_us);
+}
+
+/* Processor time: of the daemon, and of the host's program and the guest where bytes are counted. */
+static void print_cpu(struct side *s)
+{
+	printf(" %.0f", median(&s->cpu));
+	if (median(&s->host) > 0)
+		printf("+%.0f+%.0f", median(&s->host), median(&s->guest));
+}
+
+/* What explains a row. @theirs may be NULL, and the others empty. */
+static void print_more(struct side *ours, struct side *theirs, struct sample *plain, struct sample *reach)
+{
+	if (!(median(&ours->cpu) > 0))
+		return;
+	printf("%40s cpu us", "");
+	print_cpu(ours);
+	if (theirs)
+		print_cpu(theirs);
+	if (plain->n) {
+		printf("  without a daemon");
+		print_sample(plain);
+		printf("  ratio");
+		print_sample(reach);
+	}
+	printf("\n");
+}
+
+/* What a plain program does in the daemon's place. */
+static double without(const struct row *r)
+{
+	return r->run == load_to_guest ? load_plain_to_guest(&r->load) : load_plain_from_guest(&r->load);
 }
 
 /* Measure and print a row. False: the bar is missed. */
@@ -134,7 +175,8 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 {
 	struct side ours = { .who = { fix_program(), r->poll_us } }, theirs = { .who.program = rival };
 	const bool compares = rival && r->judge != ALONE_AT_MOST, absolute = r->judge >= OURS_AT_MOST;
-	struct sample ratio = { 0 }, writer = { 0 };
+	const bool bytes = r->run == load_to_guest || r->run == load_from_guest;
+	struct sample ratio = { 0 }, plain = { 0 }, reach = { 0 };
 	double judged;
 	bool passed;
 
@@ -144,8 +186,10 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 			continue;
 		measure(&theirs, r);
 		add(&ratio, ours.values.at[i] / theirs.values.at[i]);
-		if (r->run == load_to_guest)
-			add(&writer, load_pipe(r->load.ns, r->load.piece));
+		if (!bytes)
+			continue;
+		add(&plain, without(r));
+		add(&reach, plain.at[i] / theirs.values.at[i]);
 	}
 	printf("%-40s %-12s %-4s", r->name, r->windows, r->unit);
 	print_sample(&ours.values);
@@ -154,15 +198,11 @@ static bool run_row(const struct row *r, u32 pairs, const char *rival)
 		print_sample(&theirs.values);
 		printf("  ratio");
 		print_sample(&ratio);
-		printf("  cpu us %.0f %.0f", median(&ours.cpu), median(&theirs.cpu));
 		judged = absolute ? judged : median(&ratio);
-	}
-	if (writer.n) {
-		printf("  writer alone");
-		print_sample(&writer);
 	}
 	passed = good(r, judged) || (!compares && !absolute);
 	printf("  bar %s %g%s\n", r->judge == AT_LEAST ? ">=" : "<=", r->bar, passed ? "" : "  MISSED");
+	print_more(&ours, compares ? &theirs : NULL, &plain, &reach);
 	fflush(stdout);
 	return passed;
 }
@@ -214,7 +254,9 @@ int main(int argc, char **argv)
 	for (u32 i = 0; i < ARRAY_SIZE(pieces); i++)
 		printf(" %u B: %.3f", pieces[i], load_relay(ms * 1000000ull, pieces[i]));
 	printf(" GB/s\n%u runs of %u ms each; medians (min-max) of vsockd%s\n", pairs, ms,
-	       rival ? ", of the other, of their ratios; processor time of both per MB or round trip" : "");
+	       rival ? ", of the other, of their ratios; processor time of both per MB or round trip,\n"
+		       "of daemon+host+guest; without a daemon, and its ratio to the other" :
+		       "");
 	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
 		rows[i].load.ns = ms * 1000000ull;
 		if (rows[i].load.conns > crowd)
