@@ -423,6 +423,19 @@ u64 fix_counter(const struct fix *f, const char *name)
 	return value;
 }
 
+u32 fix_said(const struct fix *f, const char *part)
+{
+	FILE *log = fopen(f->log, "r");
+	char line[1024];
+	u32 n = 0;
+
+	while (log && fgets(line, sizeof(line), log))
+		n += strstr(line, part) != NULL;
+	if (log)
+		fclose(log);
+	return n;
+}
+
 void fix_reject(struct fix *f, const char *name, u64 least)
 {
 	u64 until = fix_now_ms() + PEER_WAIT_MS;

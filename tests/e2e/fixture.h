@@ -123,6 +123,9 @@ void fix_reject(struct fix *f, const char *name, u64 least);
 /* What it was when the daemon reported last; 0: not mentioned. */
 u64 fix_counter(const struct fix *f, const char *name);
 
+/* How many lines of its log say this. */
+u32 fix_said(const struct fix *f, const char *part);
+
 /* Let the daemon see nothing of what follows, and then all of it at once. */
 void fix_pause(struct fix *f);
 void fix_resume(struct fix *f);

@@ -109,18 +109,28 @@ const char *vsd_guest_key(u32 i)
 	return i < ARRAY_SIZE(guest_keys) ? guest_keys[i].name : NULL;
 }
 
-static bool set_number(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+bool vsd_set_number(u32 *to, const char *key, const char *value, u32 min, u32 max, struct vsd_blame *b)
 {
 	char *end;
 	u64 n;
 
 	errno = 0;
 	n = strtoull(value, &end, 10);
-	if (errno || end == value || *end || value[0] < '0' || value[0] > '9' || n < k->min || n > k->max)
-		return vsd_complain(b, k->name, value, "give a number from %u to %u", k->min, k->max);
-	if (k->kind == RING_SIZE && !vsp_ring_size_valid((u32)n))
-		return vsd_complain(b, k->name, value, "give a power of two");
+	if (errno || end == value || *end || value[0] < '0' || value[0] > '9' || n < min || n > max)
+		return vsd_complain(b, key, value, "give a number from %u to %u", min, max);
 	*to = (u32)n;
+	return true;
+}
+
+static bool set_number(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	u32 n;
+
+	if (!vsd_set_number(&n, k->name, value, k->min, k->max, b))
+		return false;
+	if (k->kind == RING_SIZE && !vsp_ring_size_valid(n))
+		return vsd_complain(b, k->name, value, "give a power of two");
+	*to = n;
 	return true;
 }
 

@@ -204,6 +204,9 @@ void vsd_config_drop(struct vsd_config *c);
 /* The guest with this context identifier goes. */
 void vsd_config_remove(struct vsd_config *c, u32 guest_cid);
 
+/* @value as a number from @min to @max, or a complaint about @key. */
+bool vsd_set_number(u32 *to, const char *key, const char *value, u32 min, u32 max, struct vsd_blame *b);
+
 /* Set a key of a guest. */
 bool vsd_guest_set(struct vsd_guest_opts *o, const char *key, const char *value, struct vsd_blame *b);
 
