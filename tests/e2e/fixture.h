@@ -82,6 +82,9 @@ void fix_fleet_end(struct fix *f, u32 n);
 void fix_fleet_file(struct fix *f, u32 n, const char *const *keys);
 void fix_write_file(struct fix *f, u32 n, const char *const *keys);
 
+/* May a process have namespaces of its own here, as a strict sandbox needs them? */
+bool fix_namespaces(void);
+
 /* Let the daemon run to its end with @args (NULL-terminated); what it @said, and its exit status. */
 int fix_run(const char *const *args, char *said, size_t room);
 
