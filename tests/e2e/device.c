@@ -24,6 +24,11 @@ void device_listen(struct device *d, const char *path, u64 cid, u64 features)
 	vu_dev_init(&d->dev, features, cid, VU_RING_SIZE_DEFAULT);
 }
 
+void device_call(struct device *d, u64 cid)
+{
+	d->dev.config = cpu_to_le64(cid);
+}
+
 static bool readable(int fd)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };

@@ -19,6 +19,9 @@ struct device {
 /* Listen at @path, as the device of the guest @cid with @features. */
 void device_listen(struct device *d, const char *path, u64 cid, u64 features);
 
+/* From now on it calls its guest so. */
+void device_call(struct device *d, u64 cid);
+
 /* The next driver that comes, and all of its rings run. */
 void device_accept(struct device *d);
 

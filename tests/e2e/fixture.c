@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -60,6 +62,22 @@ static void in_daemon(const struct fix *f, const char *program, const char *cons
 	dup2(log, STDERR_FILENO);
 	execv(argv[0], (char *const *)(uintptr_t)argv);
 	_exit(127);
+}
+
+bool fix_namespaces(void)
+{
+	int status;
+	pid_t pid;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return false; /* they want files that are out of sight then */
+#endif
+	pid = fork();
+	CHECK(pid >= 0);
+	if (!pid)
+		_exit(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET) || mount("e2e", "/tmp", "tmpfs", 0, NULL));
+	CHECK(waitpid(pid, &status, 0) == pid);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 static int unix_connect(const char *path)
@@ -421,6 +439,19 @@ u64 fix_counter(const struct fix *f, const char *name)
 	if (log)
 		fclose(log);
 	return value;
+}
+
+u32 fix_said(const struct fix *f, const char *part)
+{
+	FILE *log = fopen(f->log, "r");
+	char line[1024];
+	u32 n = 0;
+
+	while (log && fgets(line, sizeof(line), log))
+		n += strstr(line, part) != NULL;
+	if (log)
+		fclose(log);
+	return n;
 }
 
 void fix_reject(struct fix *f, const char *name, u64 least)

@@ -82,6 +82,9 @@ void fix_fleet_end(struct fix *f, u32 n);
 void fix_fleet_file(struct fix *f, u32 n, const char *const *keys);
 void fix_write_file(struct fix *f, u32 n, const char *const *keys);
 
+/* May a process have namespaces of its own here, as a strict sandbox needs them? */
+bool fix_namespaces(void);
+
 /* Let the daemon run to its end with @args (NULL-terminated); what it @said, and its exit status. */
 int fix_run(const char *const *args, char *said, size_t room);
 
@@ -122,6 +125,9 @@ void fix_reject(struct fix *f, const char *name, u64 least);
 
 /* What it was when the daemon reported last; 0: not mentioned. */
 u64 fix_counter(const struct fix *f, const char *name);
+
+/* How many lines of its log say this. */
+u32 fix_said(const struct fix *f, const char *part);
 
 /* Let the daemon see nothing of what follows, and then all of it at once. */
 void fix_pause(struct fix *f);

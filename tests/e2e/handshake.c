@@ -251,6 +251,7 @@ static void guest_does_not_answer(void)
 	fix_expect(&f, VSP_OP_REQUEST);
 	CHECK(fix_ok(fd) == 0);
 	fix_expect(&f, VSP_OP_RST);
+	fix_reject(&f, "timed_out", 1);
 	fix_end(&f);
 }
 
@@ -275,6 +276,7 @@ static void silent_client_is_dropped(void)
 	fd = fix_client(&f);
 	fix_write(fd, "CONN", 4);
 	CHECK(recv(fd, &c, 1, 0) <= 0);
+	fix_reject(&f, "timed_out", 1);
 	fix_end(&f);
 }
 

@@ -88,6 +88,8 @@ static void full_shutdown_is_confirmed(void)
 	CHECK(read(fd, &c, 1) == 0);
 	/* The address can be used again at once. */
 	fix_open(&f, l, 1000, 50);
+	fix_reject(&f, "opened", 2);
+	CHECK(fix_counter(&f, "resets") == 0 && fix_counter(&f, "timed_out") == 0);
 	fix_end(&f);
 }
 
@@ -136,6 +138,7 @@ static void close_that_the_guest_ignores(void)
 	fix_expect(&f, VSP_OP_SHUTDOWN);
 	fix_expect(&f, VSP_OP_RST);
 	fix_expect(&f, VSP_OP_RST);
+	fix_reject(&f, "timed_out", 2);
 	fix_end(&f);
 }
 
@@ -152,6 +155,7 @@ static void unread_bytes_become_a_reset(void)
 	CHECK(recv(fd, &c, 1, MSG_PEEK) == 1);
 	close(fd);
 	fix_expect(&f, VSP_OP_RST);
+	fix_reject(&f, "resets", 1);
 	fix_end(&f);
 }
 

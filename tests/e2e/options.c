@@ -49,6 +49,7 @@ static void command_line(void)
 		{ { "--allow-from-guest", "1,2" }, "give up to 64 ports" },
 		{ { "--log-level", "loud" }, "--log-level loud: give error, warn" },
 		{ { "--log-format", "xml" }, "--log-format xml: give text or json" },
+		{ { "--sandbox", "perhaps" }, "--sandbox perhaps: give on, off or strict" },
 		{ { "--threads", "0" }, "--threads 0: give a number from 1 to 64" },
 		{ { "--socket", "s", "word" }, "word: not an option" },
 		{ { "--socket", "@" }, "--socket: give a path" },

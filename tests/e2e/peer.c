@@ -6,7 +6,12 @@
 #include <string.h>
 #include <time.h>
 
-/* Memory behind the rings: receive slots, send slots, tables, scratch. */
+/* Memory behind the rings: receive slots, send slots, tables for sending, tables for receiving, scratch. */
+u64 peer_scratch(const struct peer *p)
+{
+	return p->f.opts.memory - (1 << 20);
+}
+
 static u64 rx_slot(const struct peer *p, u32 head)
 {
 	return vu_front_data(&p->f) + (u64)head * PEER_SLOT;
@@ -17,14 +22,27 @@ static u64 tx_slot(const struct peer *p, u32 head)
 	return vu_front_data(&p->f) + (u64)(p->f.opts.ring_size + head) * PEER_SLOT;
 }
 
-static u64 tx_table(const struct peer *p, u32 head)
+static u64 rx_table(const struct peer *p, u32 head)
 {
-	return vu_front_data(&p->f) + 2ull * p->f.opts.ring_size * PEER_SLOT + head * 4096ull;
+	return peer_scratch(p) - (u64)(head + 1) * PEER_TABLE;
 }
 
-u64 peer_scratch(const struct peer *p)
+static u64 tx_table(const struct peer *p, u32 head)
 {
-	return p->f.opts.memory - (1 << 20);
+	return vu_front_data(&p->f) + 2ull * p->f.opts.ring_size * PEER_SLOT + head * (u64)PEER_TABLE;
+}
+
+/* As viosock has them: the header, and pages, in a table. */
+static bool post_table(struct peer *p)
+{
+	struct vu_drv *d = &p->f.drv[0];
+	u64 gpa = vu_front_gpa(rx_slot(p, d->free)), table = rx_table(p, d->free);
+	struct vu_seg segs[PEER_TABLE / 16] = { { gpa, VSP_HDR_LEN, true } };
+	u32 n = 1;
+
+	for (u32 at = VSP_HDR_LEN; at < p->buffer && n < ARRAY_SIZE(segs); n++, at += 4096)
+		segs[n] = (struct vu_seg){ gpa + at, p->buffer - at < 4096 ? p->buffer - at : 4096, true };
+	return vu_drv_add_indirect(d, segs, n, (void *)(p->f.mem + table), vu_front_gpa(table)) >= 0;
 }
 
 static bool post_one(struct peer *p)
@@ -33,6 +51,8 @@ static bool post_one(struct peer *p)
 	u64 gpa = vu_front_gpa(rx_slot(p, d->free));
 	struct vu_seg segs[2] = { { gpa, VSP_HDR_LEN, true }, { gpa + VSP_HDR_LEN, p->buffer - VSP_HDR_LEN, true } };
 
+	if (p->tables)
+		return d->nfree && post_table(p);
 	if (p->two)
 		return vu_drv_add(d, segs, 2) >= 0;
 	segs[0].len = p->buffer;
@@ -51,7 +71,7 @@ static struct vu_front_opts describe(struct peer *p, u32 ring, u32 buffer, bool 
 {
 	struct vu_front_opts o = { .rings = 3, .ring_size = ring, .features = features, .whole = p->whole };
 
-	o.memory = (u64)o.rings * VU_FRONT_RING_BYTES + ring * (2ull * PEER_SLOT + 4096) + (1 << 20);
+	o.memory = (u64)o.rings * VU_FRONT_RING_BYTES + ring * 2ull * (PEER_SLOT + PEER_TABLE) + (1 << 20);
 	o.memory = (o.memory + 4095) & ~4095ull;
 	p->buffer = buffer;
 	p->two = two;

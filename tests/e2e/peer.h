@@ -23,6 +23,7 @@ enum peer_shape {
 
 enum {
 	PEER_SLOT = 70 << 10, /* bytes of memory per descriptor in each ring */
+	PEER_TABLE = 4096,    /* and for a table of indirect descriptors */
 	PEER_WAIT_MS = 10000,
 };
 
@@ -30,8 +31,9 @@ enum {
 struct peer {
 	struct vu_front f;
 	u32 buffer;
-	bool two;   /* receive buffers of two descriptors: header, payload */
-	bool whole; /* set before: memory is one region */
+	bool two;    /* receive buffers of two descriptors: header, payload */
+	bool whole;  /* set before: memory is one region */
+	bool tables; /* set before: receive buffers are tables of header and pages */
 };
 
 int peer_open(struct peer *p, const char *socket, u32 ring, u32 buffer, bool two, u64 features);

@@ -3,6 +3,10 @@
 #ifndef E2E_TESTS_H
 #define E2E_TESTS_H
 
+enum {
+	TEST_SKIPPED = 77, /* exit status of a test that has printed why it cannot be run here */
+};
+
 struct test {
 	const char *name;
 	void (*run)(void);

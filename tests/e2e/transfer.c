@@ -103,7 +103,10 @@ static void guest_sends(struct fix *f, u32 ring, u32 packet, enum peer_shape sha
 	fix_end(f);
 }
 
-static void host_sends(struct fix *f, u32 ring, u32 buffer, bool two)
+/* What receive buffers look like. */
+enum buffers { BUFFERS_ONE, BUFFERS_TWO, BUFFERS_TABLES };
+
+static void host_sends(struct fix *f, u32 ring, u32 buffer, enum buffers shape)
 {
 	struct host h = { .seed = ring + buffer, .writes = true };
 	struct vsp_hdr hdr;
@@ -112,7 +115,8 @@ static void host_sends(struct fix *f, u32 ring, u32 buffer, bool two)
 	pthread_t t;
 
 	fix_daemon(f, NULL);
-	CHECK(!peer_open(&f->peer, f->socket, ring, buffer, two, FEATURES));
+	f->peer.tables = shape == BUFFERS_TABLES;
+	CHECK(!peer_open(&f->peer, f->socket, ring, buffer, shape == BUFFERS_TWO, FEATURES));
 	h.fd = fix_dial(f, 1024);
 	hdr = fix_expect(f, VSP_OP_REQUEST);
 	fix_send(f, fix_hdr(hdr.src.port, 1024, VSP_OP_RESPONSE));
@@ -165,8 +169,11 @@ static void host_rings(void)
 	static struct fix f;
 
 	for (u32 i = 0; i < ARRAY_SIZE(rings); i++) {
-		host_sends(&f, rings[i], 3776, false);
-		host_sends(&f, rings[i], 65536 + VSP_HDR_LEN, rings[i] > 2);
+		host_sends(&f, rings[i], 3776, BUFFERS_ONE);
+		host_sends(&f, rings[i], 65536 + VSP_HDR_LEN, rings[i] > 2 ? BUFFERS_TWO : BUFFERS_ONE);
+		/* Windows, and our driver. */
+		host_sends(&f, rings[i], 4096 + VSP_HDR_LEN, BUFFERS_TABLES);
+		host_sends(&f, rings[i], 65536 + VSP_HDR_LEN, BUFFERS_TABLES);
 	}
 }
 
@@ -174,7 +181,7 @@ static void tiny_buffers(void)
 {
 	static struct fix f;
 
-	host_sends(&f, 128, VSP_HDR_LEN + 200, true);
+	host_sends(&f, 128, VSP_HDR_LEN + 200, BUFFERS_TWO);
 }
 
 /* The payload that a header does not announce is not payload. */
@@ -311,7 +318,7 @@ static void two_hundred_at_once(void)
 const struct test transfer_tests[] = {
 	{ "transfer: from the guest, every chain shape", guest_shapes },
 	{ "transfer: from the guest, ring sizes", guest_rings },
-	{ "transfer: to the guest, ring and buffer sizes", host_rings },
+	{ "transfer: to the guest, rings and buffers of each size and shape", host_rings },
 	{ "transfer: to the guest, tiny buffers", tiny_buffers },
 	{ "transfer: a packet longer than its len", longer_than_len },
 	{ "transfer: a slow reader stops only itself", slow_reader },

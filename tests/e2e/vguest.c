@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -36,6 +37,9 @@ enum {
 static struct fix host, guest;
 static u8 stuff[VSP_DGRAM_MAX + 64], got[VSP_DGRAM_MAX + 64];
 
+/* In the place of vguest, or NULL. */
+static const char *program;
+
 static const char *vguest(void)
 {
 	const char *path = getenv("VGUEST");
@@ -50,7 +54,7 @@ static void start_guest(const char *socket, const char *option, const char *valu
 	const char *args[] = { "--device",	    socket,   "--guest-cid", "7",   "--uds-path", guest.uds,
 			       "--connect-timeout", PATIENCE, option,	     value, NULL };
 
-	fix_start(&guest, vguest(), args);
+	fix_start(&guest, program ? program : vguest(), args);
 	/* It listens; a client that says nothing does no harm. */
 	ready = guest;
 	memcpy(ready.socket, guest.uds, sizeof(guest.uds));
@@ -451,10 +455,34 @@ static void test_options(void)
 	const char *no_buffer[] = { "--device", "/d", "--uds-path", "/g", "--receive-buffer", "0", NULL };
 	const char *large_buffer[] = { "--device", "/d", "--uds-path", "/g", "--receive-buffer", "65537", NULL };
 	const char *bad_cid[] = { "--device", "/d", "--uds-path", "/g", "--guest-cid", "2", NULL };
+	const char *no_number[] = { "--device", "/d", "--uds-path", "/g", "--receive-buffer", "18446744073709551617",
+				    NULL };
 	const char *no_directory[] = { "--device", "/d", "--uds-path", "/nowhere/g", NULL };
 
 	CHECK(run(no_device) == 2 && run(no_path) == 2 && run(no_buffer) == 2 && run(large_buffer) == 2 &&
-	      run(bad_cid) == 2 && run(no_directory) == 1);
+	      run(bad_cid) == 2 && run(no_number) == 2 && run(no_directory) == 1);
+}
+
+/* Nothing can be bound where nothing may be written, and the log goes to a full disk: it ends, or goes on. */
+static void test_no_room(void)
+{
+	const char *forbidden[] = { "--device", "/d", "--uds-path", "/sys/g", NULL };
+	char path[64];
+	FILE *script;
+
+	CHECK(run(forbidden) == 1);
+	snprintf(path, sizeof(path), "/tmp/vsd-e2e-vguest.%d", getpid());
+	script = fopen(path, "w");
+	CHECK(script && fprintf(script, "#!/bin/sh\nexec %s \"$@\" 2>/dev/full\n", vguest()) > 0);
+	CHECK(!fclose(script) && !chmod(path, 0700));
+	program = path;
+	begin(NULL, NULL);
+	unlink(path);
+	for (u32 i = 0; i < 10; i++)
+		CHECK(!kill(guest.pid, SIGUSR1));
+	carry(&guest, &host);
+	carry(&host, &guest);
+	end();
 }
 
 /* ---- a device that breaks rules ---- */
@@ -656,10 +684,27 @@ static void test_bad_manners(void)
 	device_drop(&device);
 	meet();
 	end_hostile();
+}
+
+/* A device that calls its guest something else is come back to, and that is said when it is new. */
+static void test_wrong_cid(void)
+{
+	enum { TIMES = 4 };
+
 	begin_hostile(CID + 1);
-	device_accept(&device);
-	CHECK(device_gone(&device));
-	device_drop(&device);
+	for (u32 i = 0; i < 2 * TIMES; i++) {
+		if (i == TIMES)
+			device_call(&device, CID + 2);
+		device_accept(&device);
+		CHECK(device_gone(&device));
+		device_drop(&device);
+	}
+	/* What it has to say of the last one is said before it comes again. */
+	device_call(&device, CID);
+	meet();
+	CHECK(fix_said(&guest, "calls its guest 8, and not 7; see --guest-cid") == 1);
+	CHECK(fix_said(&guest, "calls its guest 9, and not 7; see --guest-cid") == 1);
+	CHECK(fix_said(&guest, "warn") == 2);
 	end_hostile();
 }
 
@@ -734,9 +779,11 @@ const struct test vguest_tests[] = {
 	{ "vguest: the device restarts", test_device_restarts },
 	{ "vguest: the guest restarts", test_guest_restarts },
 	{ "vguest: options", test_options },
+	{ "vguest: a full disk, and none to write to", test_no_room },
 	{ "vguest: packets that are none", test_bad_packets },
 	{ "vguest: rings that are none", test_bad_rings },
 	{ "vguest: a device without manners", test_bad_manners },
+	{ "vguest: a device with another address", test_wrong_cid },
 	{ "vguest: transport reset", test_transport_reset },
 	{ "vguest: are there datagrams", test_discovery },
 	{ NULL, NULL },

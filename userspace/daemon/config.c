@@ -12,9 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* What a value looks like. */
-enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, FORMAT, SOCKET, PORTS, SWITCH, FLAG, MAP, USERS, MODE, OWNER };
+enum kind { NUMBER, RING_SIZE, PATH, NAMES, LEVEL, FORMAT, SOCKET, PORTS, SWITCH, SANDBOX, MAP, USERS, MODE, OWNER };
 
 struct key {
 	const char *name;
@@ -68,7 +69,7 @@ static const struct key all_keys[] = {
 	{ "poll-us", NUMBER, ALL(poll_us), 0, VSD_POLL_MAX_US },
 	{ "threads", NUMBER, ALL(threads), 1, VSD_THREADS_MAX },
 	{ "control", PATH, ALL(control), 0, 0 },
-	{ "sandbox", FLAG, ALL(sandbox), 0, 0 },
+	{ "sandbox", SANDBOX, ALL(sandbox), 0, 0 },
 };
 
 bool vsd_complain(struct vsd_blame *b, const char *key, const char *value, const char *format, ...)
@@ -109,18 +110,28 @@ const char *vsd_guest_key(u32 i)
 	return i < ARRAY_SIZE(guest_keys) ? guest_keys[i].name : NULL;
 }
 
-static bool set_number(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+bool vsd_set_number(u32 *to, const char *key, const char *value, u32 min, u32 max, struct vsd_blame *b)
 {
 	char *end;
 	u64 n;
 
 	errno = 0;
 	n = strtoull(value, &end, 10);
-	if (errno || end == value || *end || value[0] < '0' || value[0] > '9' || n < k->min || n > k->max)
-		return vsd_complain(b, k->name, value, "give a number from %u to %u", k->min, k->max);
-	if (k->kind == RING_SIZE && !vsp_ring_size_valid((u32)n))
-		return vsd_complain(b, k->name, value, "give a power of two");
+	if (errno || end == value || *end || value[0] < '0' || value[0] > '9' || n < min || n > max)
+		return vsd_complain(b, key, value, "give a number from %u to %u", min, max);
 	*to = (u32)n;
+	return true;
+}
+
+static bool set_number(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+{
+	u32 n = 0;
+
+	if (!vsd_set_number(&n, k->name, value, k->min, k->max, b))
+		return false;
+	if (k->kind == RING_SIZE && !vsp_ring_size_valid(n))
+		return vsd_complain(b, k->name, value, "give a power of two");
+	*to = n;
 	return true;
 }
 
@@ -411,14 +422,18 @@ static bool set_switch(bool *to, const struct key *k, const char *value, struct 
 	return vsd_complain(b, k->name, value, "give on or off");
 }
 
-/* A switch of four bytes. */
-static bool set_flag(u32 *to, const struct key *k, const char *value, struct vsd_blame *b)
+/* A switch that can do more. */
+static bool set_sandbox(enum vsd_sandbox *to, const struct key *k, const char *value, struct vsd_blame *b)
 {
 	bool on = false;
 
+	if (!strcmp(value, "strict")) {
+		*to = VSD_SANDBOX_STRICT;
+		return true;
+	}
 	if (!set_switch(&on, k, value, b))
-		return false;
-	*to = on;
+		return vsd_complain(b, k->name, value, "give on, off or strict");
+	*to = on ? VSD_SANDBOX_ON : VSD_SANDBOX_OFF;
 	return true;
 }
 
@@ -440,8 +455,8 @@ static bool set(void *structure, const struct key *k, const char *value, struct 
 		return set_ports(to, k, value, b);
 	case SWITCH:
 		return set_switch(to, k, value, b);
-	case FLAG:
-		return set_flag(to, k, value, b);
+	case SANDBOX:
+		return set_sandbox(to, k, value, b);
 	case MAP:
 		return set_map(to, k, value, b);
 	case USERS:
@@ -535,6 +550,7 @@ struct vsd_config vsd_config_again(const struct vsd_config *old)
 	vsd_config_init(&c);
 	c.given = old->given;
 	c.file = old->file;
+	c.confined = old->confined;
 	for (size_t i = 0; i < ARRAY_SIZE(all_keys); i++) {
 		if ((c.given & 1ull << i) && all_keys[i].kind != PATH)
 			memcpy((u8 *)&c + all_keys[i].at, (const u8 *)old + all_keys[i].at, sizeof(u32));
@@ -729,6 +745,38 @@ static bool check_alone(const struct vsd_guest_opts *o, struct vsd_blame *b)
 	return check_host(o, b);
 }
 
+bool vsd_guest_needs_network(const struct vsd_guest_opts *o)
+{
+	bool needs = o->forward_cid != VSP_CID_ANY || (o->socket && vsd_path_abstract(o->socket)) ||
+		     (o->uds_path && vsd_path_abstract(o->uds_path));
+
+	for (u32 i = 0; i < o->map_to_guest.n; i++)
+		needs |= vsd_path_abstract(o->map_to_guest.entry[i].path);
+	for (u32 i = 0; i < o->map_from_guest.n; i++)
+		needs |= vsd_path_abstract(o->map_from_guest.entry[i].path);
+	return needs;
+}
+
+static bool is_ours(const struct vsd_access *a)
+{
+	return (a->uid == UINT32_MAX || a->uid == geteuid()) && (a->gid == UINT32_MAX || a->gid == getegid());
+}
+
+/* Is it possible in a strict sandbox? There the kernel calls all users but ours by one number. */
+static bool check_strict(const struct vsd_config *c, const struct vsd_guest_opts *o, struct vsd_blame *b)
+{
+	if (!is_ours(&o->socket_access) || !is_ours(&o->uds_access))
+		return vsd_complain(b, "sandbox", "strict", "sockets belong to the user of this program then");
+	for (u32 i = 0; i < o->uds_users.n; i++) {
+		if (o->uds_users.uid[i] != geteuid())
+			return vsd_complain(b, "sandbox", "strict", "uds-users can be the user of this program then");
+	}
+	if ((c->confined & VSD_CONFINED_NETWORK) && vsd_guest_needs_network(o))
+		return vsd_complain(b, "sandbox", "strict",
+				    "abstract names and forward-cid are not to be had, for no guest had any at start");
+	return true;
+}
+
 static bool same_fd(const struct vsd_guest_opts *o, int fd)
 {
 	return fd >= 0 && (o->fd == fd || o->uds_fd == fd);
@@ -741,6 +789,8 @@ static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 
 	b->line = o->line;
 	if (!check_alone(o, b))
+		return false;
+	if ((c->confined || c->sandbox == VSD_SANDBOX_STRICT) && !check_strict(c, o, b))
 		return false;
 	for (u32 j = 0; j < i; j++) {
 		const struct vsd_guest_opts *p = c->guests[j];

@@ -46,6 +46,20 @@ enum {
 	VSD_FILE_MAX = 1 << 20, /* bytes of a configuration file */
 };
 
+/* How much of the machine the process gives up. */
+enum vsd_sandbox {
+	VSD_SANDBOX_OFF,
+	VSD_SANDBOX_ON,	    /* sandbox.h */
+	VSD_SANDBOX_STRICT, /* and root.h */
+	NUM_VSD_SANDBOXES,
+};
+
+/* What is out of its reach already. */
+enum vsd_confined {
+	VSD_CONFINED_FILES = 1 << 0, /* other users are, too */
+	VSD_CONFINED_NETWORK = 1 << 1,
+};
+
 /* Names, "a+b". */
 struct vsd_names {
 	char **name;
@@ -154,7 +168,8 @@ struct vsd_guest_opts {
  * @poll_us: how long to look for work before sleeping
  * @threads: most threads that serve guests; 0: one for each processor
  * @control: where the control socket is, or NULL
- * @sandbox: the process gives up what it does not need, see sandbox.h
+ * @sandbox: the process gives up what it does not need
+ * @confined: and has given it up, bits of enum vsd_confined
  * @file: where it was read, or NULL
  * @guests, @n: the guests
  * @given: keys that were set, as bits: what the command line says, a file does not overrule
@@ -165,7 +180,8 @@ struct vsd_config {
 	u32 poll_us;
 	u32 threads;
 	char *control;
-	u32 sandbox;
+	enum vsd_sandbox sandbox;
+	u32 confined;
 	const char *file;
 	struct vsd_guest_opts **guests;
 	u32 n;
@@ -204,6 +220,9 @@ void vsd_config_drop(struct vsd_config *c);
 /* The guest with this context identifier goes. */
 void vsd_config_remove(struct vsd_config *c, u32 guest_cid);
 
+/* @value as a number from @min to @max, or a complaint about @key. */
+bool vsd_set_number(u32 *to, const char *key, const char *value, u32 min, u32 max, struct vsd_blame *b);
+
 /* Set a key of a guest. */
 bool vsd_guest_set(struct vsd_guest_opts *o, const char *key, const char *value, struct vsd_blame *b);
 
@@ -228,6 +247,9 @@ void vsd_config_free(struct vsd_config *c);
 
 /* Are there sockets for datagrams? They need a directory in which others may send to them. */
 bool vsd_guest_has_datagrams(const struct vsd_guest_opts *o);
+
+/* Does it take the machine's network: AF_VSOCK, or abstract names? */
+bool vsd_guest_needs_network(const struct vsd_guest_opts *o);
 
 /* How many listeners it has. */
 u32 vsd_guest_listeners(const struct vsd_guest_opts *o);

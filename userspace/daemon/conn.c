@@ -360,6 +360,7 @@ void vsd_conn_news(struct vsd_conn *s)
 
 	s->c.facts = 0;
 	if (facts & VSOCK_OVER) {
+		s->watch.guest->counters.resets += s->phase == VSD_PHASE_OPEN && (s->c.err != VSP_ERR_NONE || s->lost);
 		if (s->phase != VSD_PHASE_LINGER)
 			s->sibling ? vsd_sibling_over(s) : over(s);
 	} else if (facts & VSOCK_OPENED) {
@@ -380,6 +381,7 @@ void vsd_conn_timeout(struct vsd_conn *s)
 	case VSD_PHASE_COMMAND:
 	case VSD_PHASE_PASS:
 	case VSD_PHASE_LINGER:
+		s->watch.guest->counters.timed_out++;
 		vsd_conn_hang_up(s);
 		break;
 	case VSD_PHASE_DIAL:
@@ -389,6 +391,8 @@ void vsd_conn_timeout(struct vsd_conn *s)
 		vsd_host_dialled(s);
 		break;
 	default:
+		/* To an open connection it is a question that was not answered. */
+		s->watch.guest->counters.timed_out += s->c.state != VSP_ESTABLISHED;
 		vsock_mux_timeout(&s->watch.guest->mux, &s->c);
 		break;
 	}

@@ -280,14 +280,15 @@ void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
 	const struct vsd_dgram_counters *d = &g->dgrams.n;
 
 	vsd_log(level, g->name,
-		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu packets_from_guest=%llu "
-		"bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu messages_too_big=%llu "
-		"transport_resets=%llu",
+		"connections=%u sessions=%llu opened=%llu refused=%llu denied=%llu resets=%llu timed_out=%llu "
+		"packets_from_guest=%llu bytes_from_guest=%llu packets_to_guest=%llu bytes_to_guest=%llu "
+		"messages_too_big=%llu transport_resets=%llu",
 		g->conns, (unsigned long long)n->sessions, (unsigned long long)n->opened,
-		(unsigned long long)n->refused, (unsigned long long)n->denied,
-		(unsigned long long)n->packets_from_guest, (unsigned long long)n->bytes_from_guest,
-		(unsigned long long)n->packets_to_guest, (unsigned long long)n->bytes_to_guest,
-		(unsigned long long)n->messages_too_big, (unsigned long long)n->transport_resets);
+		(unsigned long long)n->refused, (unsigned long long)n->denied, (unsigned long long)n->resets,
+		(unsigned long long)n->timed_out, (unsigned long long)n->packets_from_guest,
+		(unsigned long long)n->bytes_from_guest, (unsigned long long)n->packets_to_guest,
+		(unsigned long long)n->bytes_to_guest, (unsigned long long)n->messages_too_big,
+		(unsigned long long)n->transport_resets);
 	vsd_log(level, g->name,
 		"dgrams_from_guest=%llu dgrams_to_guest=%llu dgrams_unbound=%llu dgrams_full=%llu dgrams_cut=%llu "
 		"dgrams_no_guest=%llu dgrams_too_big=%llu dgrams_bad=%llu dgrams_no_memory=%llu dgrams_refused=%llu "

@@ -39,7 +39,7 @@
 struct vsg_device;
 
 enum {
-	VSD_TURN_CHAINS = 64,	   /* receive buffers of the guest filled by one system call */
+	VSD_TURN_CHAINS = 64, /* receive buffers of the guest filled by one system call */
 	/*
 	 * A stream's read has room for twice what the last one brought, but for so much at least: the buffers that stay
 	 * empty were taken for nothing.
@@ -186,7 +186,9 @@ struct vsd_counters {
 	u64 packets_to_guest;
 	u64 opened;
 	u64 refused;
-	u64 denied; /* by the lists of ports */
+	u64 denied;    /* by the lists of ports */
+	u64 resets;    /* open connections that did not end in order */
+	u64 timed_out; /* and those, and clients, that a deadline ended */
 	u64 sessions;
 	u64 transport_resets; /* told to a driver that was at work before */
 	u64 messages_too_big; /* a socket or the guest's window will never take them */

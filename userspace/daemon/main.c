@@ -7,6 +7,7 @@
 #include "daemon/control.h"
 #include "daemon/files.h"
 #include "daemon/opts.h"
+#include "daemon/root.h"
 #include "daemon/sandbox.h"
 
 #include <errno.h>
@@ -160,7 +161,9 @@ static int serve(struct vsd_config *c)
 
 	if (!err)
 		err = vu_mem_guard();
-	if (!err && c->sandbox)
+	if (!err && c->sandbox == VSD_SANDBOX_STRICT && vsd_root_enter(c))
+		return EXIT_FAILURE;
+	if (!err && c->sandbox != VSD_SANDBOX_OFF)
 		err = vsd_sandbox();
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));

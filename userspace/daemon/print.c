@@ -39,14 +39,15 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 
 	fprintf(out,
 		"guest cid=%u up=%d connections=%u from_siblings=%u bytes_charged=%" PRIu64 " sessions=%" PRIu64
-		" opened=%" PRIu64 " refused=%" PRIu64 " denied=%" PRIu64 " packets_from_guest=%" PRIu64
-		" bytes_from_guest=%" PRIu64 " packets_to_guest=%" PRIu64 " bytes_to_guest=%" PRIu64
-		" messages_too_big=%" PRIu64 " replies_owed=%u no_buffers=%d held=%d transport_resets=%" PRIu64
+		" opened=%" PRIu64 " refused=%" PRIu64 " denied=%" PRIu64 " resets=%" PRIu64 " timed_out=%" PRIu64
+		" packets_from_guest=%" PRIu64 " bytes_from_guest=%" PRIu64 " packets_to_guest=%" PRIu64
+		" bytes_to_guest=%" PRIu64 " messages_too_big=%" PRIu64
+		" replies_owed=%u no_buffers=%d held=%d transport_resets=%" PRIu64
 		" draining=%d capturing=%d packets_not_captured=%" PRIu64 "\n",
 		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, g->charged, n->sessions, n->opened, n->refused,
-		n->denied, n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest, n->bytes_to_guest,
-		n->messages_too_big, g->mux.budget.used, g->starved, g->held != NULL, n->transport_resets, g->draining,
-		g->tap.fd >= 0, g->tap.left_out);
+		n->denied, n->resets, n->timed_out, n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest,
+		n->bytes_to_guest, n->messages_too_big, g->mux.budget.used, g->starved, g->held != NULL,
+		n->transport_resets, g->draining, g->tap.fd >= 0, g->tap.left_out);
 	if (g->dgrams.on)
 		print_dgrams(g, out);
 	print_ring(g, VU_RING_RX, "rx", out);

@@ -5,7 +5,7 @@
  * A guest that finds a hole in the daemon has the daemon's user's files and sockets, which the daemon needs, and no
  * more: no program is started, no code is mapped, no other process is touched or signalled, no network is reached but
  * Unix sockets and AF_VSOCK. What is not allowed fails with EPERM, so that a system call which some C library makes
- * and nobody thought of costs an operation and not the daemon.
+ * and nobody thought of costs an operation and not the daemon. root.h takes away most of those files.
  */
 #ifndef VSD_SANDBOX_H
 #define VSD_SANDBOX_H

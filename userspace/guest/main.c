@@ -79,17 +79,6 @@ static const struct option options[] = {
 	{ 0 },
 };
 
-static bool set_receive_buffer(struct vsd_guest_opts *o, const char *value, struct vsd_blame *b)
-{
-	char *end;
-	unsigned long bytes = strtoul(value, &end, 10);
-
-	if (*end || value[0] < '0' || value[0] > '9' || !bytes || bytes > VSP_MAX_PAYLOAD)
-		return vsd_complain(b, "receive-buffer", value, "takes a number from 1 to %u", VSP_MAX_PAYLOAD);
-	o->receive_buffer = (u32)bytes;
-	return true;
-}
-
 static bool set(struct vsd_config *c, int opt, const char *name, const char *value, struct vsd_blame *b)
 {
 	struct vsd_guest_opts *o = c->guests[0];
@@ -101,7 +90,7 @@ static bool set(struct vsd_config *c, int opt, const char *name, const char *val
 		o->socket = strdup(value);
 		return o->socket || vsd_complain(b, name, value, "out of memory");
 	case OPT_RECEIVE_BUFFER:
-		return set_receive_buffer(o, value, b);
+		return vsd_set_number(&o->receive_buffer, name, value, 1, VSP_MAX_PAYLOAD, b);
 	case OPT_ALL:
 		return vsd_config_set(c, name, value, b);
 	default:

@@ -13,6 +13,8 @@
 #include "vu/slots.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -23,6 +25,7 @@ enum {
 	VSG_RETRY_MS = 100,  /* until the device is looked for again */
 	VSG_EVENTS = 64,     /* dealt with before others have their turn */
 	VSG_EVENT_BYTES = 8, /* of a buffer for an event: struct virtio_vsock_event, and to spare */
+	VSG_TOLD_MAX = 256,  /* bytes of what is said of a device that cannot be had */
 
 	/* The driver's names of its rings, virtio 1.4 5.10.2. */
 	DRIVER_RX = 0,
@@ -38,13 +41,13 @@ enum {
  * @front: the session, if @up
  * @slots: buffers of its rings
  * @up: there is one
- * @told: that there is none was said
+ * @told: why there is none, as it was said last
  */
 struct vsg_device {
 	struct vu_front front;
 	struct vu_slots slots[DRIVER_RINGS];
 	bool up;
-	bool told;
+	char told[VSG_TOLD_MAX];
 };
 
 const char vsd_session_other[] = "device";
@@ -154,12 +157,8 @@ static void forget_all(struct vsd_guest *g)
 	vsd_guest_news(g);
 }
 
-static void end_session(struct vsd_guest *g, const char *why)
+static void end_session(struct vsd_guest *g)
 {
-	if (why)
-		vsd_guest_warn(g, "device dropped: %s", why);
-	else
-		vsd_log(VSD_INFO, g->name, "device disconnected");
 	let_go(g);
 	g->mux.filter.types = vsp_types_for(0);
 	forget_all(g);
@@ -168,32 +167,65 @@ static void end_session(struct vsd_guest *g, const char *why)
 	g->session_at = g->loop->now + VSG_RETRY_MS * VSD_MS;
 }
 
-/* NULL, or why we do not want this device. */
-static const char *judge(const struct vsd_guest *g)
+/* End a session that had begun. */
+static void drop(struct vsd_guest *g, const char *why)
+{
+	vsd_guest_warn(g, "device dropped: %s", why);
+	end_session(g);
+}
+
+/* Say why there is no device, once: it is looked for again and again. */
+__attribute__((format(printf, 3, 4))) static void tell(struct vsd_guest *g, enum vsd_level level, const char *format,
+						       ...)
+{
+	struct vsg_device *d = g->device;
+	char text[VSG_TOLD_MAX];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (!strcmp(text, d->told))
+		return;
+	memcpy(d->told, text, sizeof(text));
+	vsd_log(level, g->name, "%s", text);
+}
+
+/* Do we want this device? */
+static bool judge(struct vsd_guest *g)
 {
 	const struct vsg_device *d = g->device;
 
 	if (d->front.guest_cid != g->opts->guest_cid)
-		return "its guest has another context identifier; see --guest-cid";
-	if (!(d->front.features & VU_BIT(VU_F_VERSION_1)))
-		return "it is from before virtio 1.0";
-	return NULL;
+		tell(g, VSD_WARN, "the device at %s calls its guest %llu, and not %u; see --guest-cid", g->opts->socket,
+		     (unsigned long long)d->front.guest_cid, g->opts->guest_cid);
+	else if (!(d->front.features & VU_BIT(VU_F_VERSION_1)))
+		tell(g, VSD_WARN, "the device at %s is from before virtio 1.0", g->opts->socket);
+	else
+		return true;
+	return false;
+}
+
+/* Everything that a session needs of us? */
+static bool equip(struct vsd_guest *g)
+{
+	if (!fill_rings(g) && !watch_all(g))
+		return true;
+	tell(g, VSD_WARN, "out of memory or descriptors for the device at %s", g->opts->socket);
+	return false;
 }
 
 /* The device is there, and knows our memory. */
 static void begin_session(struct vsd_guest *g)
 {
 	struct vsg_device *d = g->device;
-	const char *why = judge(g);
 
 	d->up = true;
-	d->told = false;
-	if (!why && (fill_rings(g) || watch_all(g)))
-		why = "out of memory or descriptors";
-	if (why) {
-		end_session(g, why);
+	if (!judge(g) || !equip(g)) {
+		end_session(g);
 		return;
 	}
+	d->told[0] = '\0';
 	g->counters.sessions++;
 	g->dev.features = d->front.features;
 	g->mux.filter.types = vsp_types_for(g->dev.features & ~VU_BIT(VSP_F_DGRAM));
@@ -226,10 +258,7 @@ void vsd_session_again(struct vsd_guest *g)
 		begin_session(g);
 		return;
 	}
-	if (!d->told)
-		vsd_log(VSD_INFO, g->name, "no device at %s: %s; looked for until it comes", g->opts->socket,
-			strerror(-err));
-	d->told = true;
+	tell(g, VSD_INFO, "no device at %s: %s; looked for until it comes", g->opts->socket, strerror(-err));
 	g->session_at = g->loop->now + VSG_RETRY_MS * VSD_MS;
 }
 
@@ -237,8 +266,8 @@ void vsd_session_again(struct vsd_guest *g)
 static void reset(struct vsd_guest *g)
 {
 	g->counters.transport_resets++;
-	if (vu_front_ask_cid(&g->device->front) || judge(g)) {
-		end_session(g, "after a reset its guest has another context identifier, or it does not say");
+	if (vu_front_ask_cid(&g->device->front) || !judge(g)) {
+		drop(g, "after a reset its guest has another context identifier, or it does not say");
 		return;
 	}
 	vsd_log(VSD_INFO, g->name, "the device has reset all connections");
@@ -288,7 +317,12 @@ static void serve_device(struct vsd_guest *g)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	end_session(g, n > 0 ? "it said something that it was not asked for" : NULL);
+	if (n > 0) {
+		drop(g, "it said something that it was not asked for");
+		return;
+	}
+	vsd_log(VSD_INFO, g->name, "device disconnected");
+	end_session(g);
 }
 
 void vsd_session_event(struct vsd_watch *w)
@@ -325,7 +359,7 @@ bool vsd_session_broken(struct vsd_guest *g)
 	for (u32 i = 0; i < DRIVER_RINGS; i++)
 		broken |= g->device->front.drv[i].broken;
 	if (broken)
-		end_session(g, "it broke a rule of the rings");
+		drop(g, "it broke a rule of the rings");
 	return broken;
 }
 
