@@ -164,6 +164,9 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *
 		return VSP_OK;
 	}
 	why = vh_ring_pop(r, true, &c, &empty);
+	/* The guest has taken back what was there a moment ago. */
+	if (why == VSP_OK && empty)
+		why = VSP_REJECT_AVAIL;
 	/* Also where only a header waits: a buffer that can never hold payload is of no use. */
 	if (why == VSP_OK && c.bytes <= VSP_HDR_LEN)
 		why = VSP_REJECT_SHORT;
