@@ -575,7 +575,7 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
 
 /**
  * struct vst_payload - payload in a receive buffer
- * @data: where it lies
+ * @data: where it lies; NULL: there is none, or vst_dgram_refuses() said that nobody wants it
  * @page: the pages that it begins, or NULL if they are not to be had; the callee takes them over by setting @taken
  * @order: of @page
  * @len: bytes of payload
