@@ -35,9 +35,13 @@ int vst_side_register(struct vst_side *side)
 	side->wq = alloc_workqueue("vst", WQ_UNBOUND, 0);
 	if (!side->wq)
 		return -ENOMEM;
+	err = -ENOMEM;
+	side->inbox_wq = alloc_workqueue("vst_inbox", WQ_UNBOUND, 0);
+	if (!side->inbox_wq)
+		goto destroy_wq;
 	err = rhashtable_init(&side->flows, &flow_params);
 	if (err)
-		goto destroy_wq;
+		goto destroy_inbox_wq;
 	err = vsock_core_register(&side->ops, feature);
 	if (err)
 		goto destroy_flows;
@@ -46,6 +50,8 @@ int vst_side_register(struct vst_side *side)
 
 destroy_flows:
 	rhashtable_destroy(&side->flows);
+destroy_inbox_wq:
+	destroy_workqueue(side->inbox_wq);
 destroy_wq:
 	destroy_workqueue(side->wq);
 	return err;
@@ -58,6 +64,7 @@ void vst_side_unregister(struct vst_side *side)
 	vsock_core_unregister(&side->ops);
 	/* An inbox may be waiting for its timer, which destroying the queue would not wait for. */
 	wait_var_event(&side->n_inboxes, !atomic_read(&side->n_inboxes));
+	destroy_workqueue(side->inbox_wq);
 	/* Waits for a close_timeout() that dropped the last socket and has yet to return. */
 	destroy_workqueue(side->wq);
 	rhashtable_destroy(&side->flows);

@@ -125,6 +125,7 @@ static void flow_gone(struct vst_flow *flow)
  * @link: the device; may be up or down
  *
  * virtio 1.4 5.10.6.7, driver: existing connections are shut down on TRANSPORT_RESET. Sockets see ECONNRESET at once.
+ * Requests that wait for their listener are of no connection any more. Their answer would make one that ends never.
  * Not through vsock_for_each_connected_socket(): it misses sockets that are connecting, and its lock is the wrong way
  * round.
  */
@@ -133,6 +134,7 @@ void vst_link_reset(struct vst_link *link)
 	struct vst_flow *flow;
 	LIST_HEAD(flows);
 
+	vst_listen_forget(link);
 	spin_lock(&link->flows_lock);
 	list_splice_init(&link->flows, &flows);
 	while (!list_empty(&flows)) {

@@ -24,6 +24,7 @@ struct vst_inbox {
 struct vst_request {
 	struct list_head node; /* in vst_inbox.requests */
 	struct vsp_hdr hdr;
+	u32 resets;  /* the link's when it came */
 	bool waited; /* for the reply budget; counted once */
 };
 
@@ -113,15 +114,22 @@ static void put_back(struct vst_inbox *inbox, struct vst_request *req)
 	spin_unlock(&inbox->link->inbox_lock);
 }
 
-/* Grant or refuse. False if it has to be refused and the reply budget is spent: every request is answered. */
+/*
+ * Grant or refuse, unless the peer has forgotten it. False if it has to be refused and the reply budget is spent: every
+ * request is answered.
+ */
 static bool serve(struct vst_inbox *inbox, struct vst_request *req)
 {
 	struct vst_link *link = inbox->link;
-	bool ok;
+	bool ok, stale;
 
 	lock_sock(inbox->sk);
-	ok = accept_one(link, inbox->sk, &req->hdr);
+	/* That may have taken long. */
+	stale = req->resets != READ_ONCE(link->resets);
+	ok = !stale && accept_one(link, inbox->sk, &req->hdr);
 	release_sock(inbox->sk);
+	if (stale)
+		return true;
 	if (ok) {
 		inbox->sk->sk_data_ready(inbox->sk);
 		return true;
@@ -156,7 +164,7 @@ static void inbox_work(struct work_struct *work)
 	while ((req = inbox_next(inbox))) {
 		if (!serve(inbox, req)) {
 			put_back(inbox, req);
-			queue_delayed_work(link->side->wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
+			queue_delayed_work(link->side->inbox_wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
 			return;
 		}
 		kfree(req);
@@ -193,7 +201,7 @@ static struct vst_inbox *new_inbox(struct vst_link *link, struct sock *sk)
 	inbox->sk = sk;
 	list_add(&inbox->node, &link->inboxes);
 	atomic_inc(&link->side->n_inboxes);
-	queue_delayed_work(link->side->wq, &inbox->work, 0);
+	queue_delayed_work(link->side->inbox_wq, &inbox->work, 0);
 	return inbox;
 }
 
@@ -277,6 +285,7 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	fits = req && inbox && inbox_fits(link, inbox);
 	if (fits) {
 		req->hdr = *hdr;
+		req->resets = link->resets;
 		req->waited = false;
 		list_add_tail(&req->node, &inbox->requests);
 		inbox->n++;
@@ -289,6 +298,14 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	if (!fits)
 		kfree(req);
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
+}
+
+/* The peer knows nothing any more of what it asked for until now. */
+void vst_listen_forget(struct vst_link *link)
+{
+	spin_lock(&link->inbox_lock);
+	WRITE_ONCE(link->resets, link->resets + 1);
+	spin_unlock(&link->inbox_lock);
 }
 
 static bool asks_for(const struct vsp_hdr *req, const struct vsp_hdr *hdr)

@@ -446,8 +446,11 @@ static int connect_flow(struct vsock_sock *vsk)
 
 static int vst_sock_connect(struct vsock_sock *vsk)
 {
-	int err = connect_flow(vsk);
+	int err;
 
+	/* What an earlier attempt left and nobody asked for: older cores would take it for the end of this one. */
+	sk_vsock(vsk)->sk_err = 0;
+	err = connect_flow(vsk);
 	/* The core has set TCP_SYN_SENT already and leaves it on error. */
 	if (err)
 		sk_vsock(vsk)->sk_state = TCP_CLOSE;
@@ -822,8 +825,11 @@ static int pin_payload(struct vst_pkt *pkt, struct msghdr *msg, u32 want)
 	pkt->len = 0;
 	while (pkt->len < want && zc->n < VST_ZC_FRAGS) {
 		got = iov_iter_get_pages2(&msg->msg_iter, pages, want - pkt->len, VST_ZC_FRAGS - zc->n, &start);
-		if (got <= 0)
+		if (got <= 0) {
+			/* The core may try again with what is left, and that begins with these. */
+			iov_iter_revert(&msg->msg_iter, pkt->len);
 			return -ENOMEM;
+		}
 		pkt->len += got;
 		for (i = 0; got; i++, start = 0) {
 			u32 n = min_t(size_t, got, PAGE_SIZE - start);
@@ -1021,6 +1027,9 @@ static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg
 	if (!err && !flow->need)
 		vsp_txc_take(&flow->txc, len);
 	spin_unlock(&flow->lock);
+	/* One that waits asks when it begins to; see vst_sock_notify_send_pre_block(). */
+	if (!err && flow->need && (msg->msg_flags & MSG_DONTWAIT))
+		vst_send_ctl(flow, VST_CTL_CREDIT_REQUEST, 0);
 	if (err || flow->need)
 		return err;
 	err = send_message(flow, msg, len);
@@ -1042,7 +1051,8 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 		/* What the device has used without an interrupt for it is not unsent. */
 		flow->link->ops->pump(flow->link);
 		spin_lock(&flow->lock);
-		bytes = vsp_txc_unsent(&flow->txc);
+		/* What waited when the connection ended was dropped. */
+		bytes = READ_ONCE(flow->mute) ? 0 : vsp_txc_unsent(&flow->txc);
 		spin_unlock(&flow->lock);
 		bytes += READ_ONCE(flow->in_ring);
 	}
@@ -1147,8 +1157,11 @@ static void vst_sock_notify_buffer_size(struct vsock_sock *vsk, u64 *val)
 	flow->rxc.buf_alloc = *val;
 	flow->txc.cap = *val;
 	spin_unlock(&flow->lock);
-	if (flow->state == VSP_ESTABLISHED)
-		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	if (flow->state != VSP_ESTABLISHED)
+		return;
+	vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
+	/* One who waits to write may have been waiting for no more than this. */
+	sk_vsock(vsk)->sk_write_space(sk_vsock(vsk));
 }
 
 /* SO_RCVLOWAT: a reader that waits for more than the peer believes it may send needs the peer to know better. */

@@ -550,6 +550,14 @@ void vst_push(struct vst_flow *flow)
 		link->ops->pump(link);
 }
 
+/* Its address is free from now on: what is sent for the next connection that has it comes after this. */
+static void hurry(struct vst_flow *flow)
+{
+	if (!vsp_flow_queued(&flow->sched))
+		vst_flow_get(flow);
+	vsp_sched_hurry(&flow->link->sched, &flow->sched);
+}
+
 /**
  * vst_tx_end - the flow sends nothing any more, but for a last reset
  * @flow: the connection
@@ -570,7 +578,7 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 		spin_unlock(&link->tx_lock);
 		return;
 	}
-	flow->mute = true;
+	WRITE_ONCE(flow->mute, true);
 	in_ring = flow->n_in_ring;
 	link->n_awaited += flow->n_in_ring;
 	drop_waiting(flow, &dropped);
@@ -582,7 +590,7 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 	flow->ctl = rst ? VST_CTL_RST : 0;
 	if (rst) {
 		link->n_resets++;
-		wake_flow(flow);
+		hurry(flow);
 	} else if (vsp_flow_queued(&flow->sched)) {
 		vsp_sched_remove(&link->sched, &flow->sched);
 		was_queued = true;

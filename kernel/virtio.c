@@ -29,6 +29,7 @@ enum {
 	EVENT_TURN = 64,    /* events taken before the ring's lock is free for a moment */
 	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
+	TX_RETRY_MS = 10,   /* until a packet that the ring had no memory for is tried again */
 	TX_PIECES_MAX = 1 + VST_ZC_FRAGS,
 	TX_UNASKED = 16 << 10, /* of tx_ring that may lie used and not taken back while nobody waits for it */
 	RX_BUFFER_MIN = 4096,
@@ -69,6 +70,7 @@ static_assert(PAGE_SIZE % sizeof(struct rx_buf) == 0 && PAGE_SIZE % sizeof(struc
  * @vdev: the device; gone once @link is down
  * @vqs: its rings, likewise
  * @tx_work: makes room in the transmit ring after an interrupt
+ * @tx_retry: the same, when the ring had no memory for a packet
  * @event_work: serves the event ring
  * @rx_work: serves the receive ring
  * @rx_retry: the same, when buffers could not be had
@@ -88,6 +90,8 @@ static_assert(PAGE_SIZE % sizeof(struct rx_buf) == 0 && PAGE_SIZE % sizeof(struc
  * @n_tx_hdrs: how many
  * @tx_free: those that are not in the ring
  * @tx_cost: of what lies in the ring
+ * @tx_refused: the ring had no memory for @tx_next
+ * @tx_next: goes to it before all others
  * @tx_asked: an interrupt of the transmit ring was asked for; read without the lock
  *
  * @events_unknown: events that mean nothing to us; atomic
@@ -97,6 +101,7 @@ struct vst_dev {
 	struct virtio_device *vdev;
 	struct virtqueue *vqs[NUM_VQS];
 	struct work_struct tx_work;
+	struct delayed_work tx_retry;
 	struct work_struct event_work;
 	struct work_struct rx_work;
 	struct delayed_work rx_retry;
@@ -115,6 +120,8 @@ struct vst_dev {
 	u32 n_tx_hdrs;
 	struct tx_hdr *tx_free;
 	u32 tx_cost;
+	bool tx_refused;
+	struct vst_out tx_next;
 	bool tx_asked;
 
 	atomic64_t events_unknown;
@@ -181,7 +188,7 @@ static bool tx_has_room(const struct vst_dev *dev)
 {
 	u32 pieces = dev->link.zc_seen ? TX_PIECES_MAX : 2;
 
-	return dev->vqs[VQ_TX]->num_free >= pieces && dev->tx_free && dev->tx_cost < tx_ring;
+	return dev->vqs[VQ_TX]->num_free >= pieces && dev->tx_free && (!dev->tx_cost || dev->tx_cost < tx_ring);
 }
 
 static int add_hdr(struct vst_dev *dev, const struct vsp_wire *wire)
@@ -228,19 +235,40 @@ static int add_pkt(struct vst_dev *dev, struct vst_pkt *pkt)
 	return err;
 }
 
-/* Fill the ring. A packet that the ring refuses in spite of its room means a broken device; it is dropped with it. */
+static int add_out(struct vst_dev *dev, const struct vst_out *out)
+{
+	return out->pkt ? add_pkt(dev, out->pkt) : add_hdr(dev, &out->wire);
+}
+
+static bool next_out(struct vst_dev *dev, struct vst_out *out)
+{
+	if (!dev->tx_refused)
+		return vst_link_next(&dev->link, out);
+	dev->tx_refused = false;
+	*out = dev->tx_next;
+	return true;
+}
+
+/*
+ * Fill the ring. What it refuses in spite of its room is tried again: where memory has to be mapped for the device,
+ * that may fail for a while. Only with a broken ring it is dropped, as all else is.
+ */
 static bool fill_tx(struct vst_dev *dev, struct list_head *done)
 {
 	struct vst_out out;
 	bool added = false;
-	int err;
 
-	while (tx_has_room(dev) && vst_link_next(&dev->link, &out)) {
-		err = out.pkt ? add_pkt(dev, out.pkt) : add_hdr(dev, &out.wire);
-		if (!err)
+	while (tx_has_room(dev) && next_out(dev, &out)) {
+		if (!add_out(dev, &out)) {
 			added = true;
-		else if (out.pkt)
+		} else if (!virtqueue_is_broken(dev->vqs[VQ_TX])) {
+			dev->tx_next = out;
+			dev->tx_refused = true;
+			queue_delayed_work(dev_wq, &dev->tx_retry, msecs_to_jiffies(TX_RETRY_MS));
+			break;
+		} else if (out.pkt) {
 			vst_pkt_done(out.pkt, done);
+		}
 	}
 	return added;
 }
@@ -296,6 +324,11 @@ static void dev_pump(struct vst_link *link)
 static void tx_work(struct work_struct *work)
 {
 	dev_pump(&container_of(work, struct vst_dev, tx_work)->link);
+}
+
+static void tx_retry(struct work_struct *work)
+{
+	dev_pump(&container_of(work, struct vst_dev, tx_retry.work)->link);
 }
 
 /* Where the rings share an interrupt, each of the receive ring's comes here, too. */
@@ -650,6 +683,9 @@ static void detach_tx(struct vst_dev *dev)
 		if (!is_tx_hdr(dev, token))
 			vst_pkt_done(token, &done);
 	}
+	if (dev->tx_refused && dev->tx_next.pkt)
+		vst_pkt_done(dev->tx_next.pkt, &done);
+	dev->tx_refused = false;
 	spin_unlock(&dev->link.tx_lock);
 	vst_pkts_free(&done);
 }
@@ -673,6 +709,7 @@ static void dev_stop(struct vst_dev *dev)
 	detach_tx(dev);
 	dev->vdev->config->del_vqs(dev->vdev);
 	cancel_work_sync(&dev->tx_work);
+	cancel_delayed_work_sync(&dev->tx_retry);
 	cancel_work_sync(&dev->event_work);
 	cancel_work_sync(&dev->rx_work);
 	cancel_delayed_work_sync(&dev->rx_retry);
@@ -689,6 +726,7 @@ static struct vst_dev *dev_new(struct virtio_device *vdev)
 	mutex_init(&dev->rx_lock);
 	mutex_init(&dev->event_lock);
 	INIT_WORK(&dev->tx_work, tx_work);
+	INIT_DELAYED_WORK(&dev->tx_retry, tx_retry);
 	INIT_WORK(&dev->event_work, event_work);
 	INIT_WORK(&dev->rx_work, rx_work);
 	INIT_DELAYED_WORK(&dev->rx_retry, rx_retry);
@@ -782,7 +820,8 @@ static struct vst_link *route(u32 remote_cid)
 
 	rcu_read_lock();
 	dev = rcu_dereference(the_dev);
-	if (dev && vst_link_tryget(&dev->link))
+	/* What is ourselves is not behind the device, which would not even say so. */
+	if (dev && remote_cid != READ_ONCE(dev->link.local_cid) && vst_link_tryget(&dev->link))
 		link = &dev->link;
 	rcu_read_unlock();
 	return link;

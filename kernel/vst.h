@@ -341,7 +341,8 @@ struct vst_flow {
  *
  * vst_side_register()'s:
  * @flows: the table
- * @wq: accepts, and close timers; unloading waits for it
+ * @wq: timers of connections; unloading waits for it
+ * @inbox_wq: accepts, each of which may wait for a listener that is stuck, and so for none of the others' timers
  * @n_inboxes: listeners with requests waiting, of all links
  */
 struct vst_side {
@@ -351,6 +352,7 @@ struct vst_side {
 
 	struct rhashtable flows;
 	struct workqueue_struct *wq;
+	struct workqueue_struct *inbox_wq;
 	atomic_t n_inboxes;
 };
 
@@ -433,6 +435,7 @@ enum vst_drop {
  * @inbox_lock: guards
  * @inboxes: requests on their way to listeners
  * @n_requests: how many, all listeners together
+ * @resets: how often those that had come were forgotten; read without the lock, too
  *
  * @dgrams: see dgram.h
  *
@@ -474,6 +477,7 @@ struct vst_link {
 	spinlock_t inbox_lock;
 	struct list_head inboxes;
 	u32 n_requests;
+	u32 resets;
 
 	struct vst_dgrams dgrams;
 
@@ -606,6 +610,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 
 /* listen.c */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr);
+void vst_listen_forget(struct vst_link *link);
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 
 /* sock.c */

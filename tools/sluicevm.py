@@ -805,7 +805,7 @@ class VM:
 
     def unplug_vsock(self, timeout=60):
         self.qmp.command("device_del", id="vsock0")
-        self.qmp.wait_event("DEVICE_DELETED", timeout, device="vsock0")
+        self.qmp.wait_event("DEVICE_DELETED", timeout * PATIENCE, device="vsock0")
 
     def plug_vsock(self):
         _, device = self._vsock_device()

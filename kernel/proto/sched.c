@@ -95,6 +95,17 @@ void vsp_sched_charge(struct vsp_sched *s, struct vsp_flow *f, u32 bytes, bool m
 		end_round(s);
 }
 
+void vsp_sched_hurry(struct vsp_sched *s, struct vsp_flow *f)
+{
+	/* Whoever is fresh keeps its place, and the others come behind it. */
+	if (f->list == VSP_LIST_FRESH)
+		return;
+	vsp_sched_remove(s, f);
+	f->deficit = VSP_SCHED_QUANTUM;
+	f->round = s->round;
+	append(s, f, VSP_LIST_FRESH);
+}
+
 void vsp_sched_remove(struct vsp_sched *s, struct vsp_flow *f)
 {
 	if (!vsp_flow_queued(f))

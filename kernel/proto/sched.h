@@ -71,6 +71,15 @@ struct vsp_flow *vsp_sched_next(const struct vsp_sched *s);
  */
 void vsp_sched_charge(struct vsp_sched *s, struct vsp_flow *f, u32 bytes, bool more);
 
+/**
+ * vsp_sched_hurry - the flow's last packet goes before those of all flows that come after this, whatever it has spent
+ * @s: the scheduler
+ * @f: the flow; queued or not
+ *
+ * For what has to be said of an address before the next to have it says anything.
+ */
+void vsp_sched_hurry(struct vsp_sched *s, struct vsp_flow *f);
+
 /* Take a flow out, for good or until the next wake. Harmless if it is not queued. */
 void vsp_sched_remove(struct vsp_sched *s, struct vsp_flow *f);
 

@@ -202,6 +202,47 @@ static void away_for_a_round(const void *arg)
 	}
 }
 
+/* Whoever comes later waits for it, whatever it has spent; those that are fresh already do not. */
+static void hurrying(const void *arg)
+{
+	struct vsp_flow a = { 0 }, b = { 0 }, c = { 0 };
+	struct vsp_sched s;
+
+	(void)arg;
+	vsp_sched_init(&s);
+	vsp_sched_wake(&s, &a);
+	vsp_sched_wake(&s, &b);
+	/* Both have spent their quantum; the first of them ends the round. */
+	a.deficit = 1;
+	vsp_sched_charge(&s, &a, 0, true);
+	b.deficit = 1;
+	vsp_sched_charge(&s, &b, 0, true);
+	CHECK(s.round_end == &a);
+	vsp_sched_hurry(&s, &a);
+	CHECK_EQ(a.list, VSP_LIST_FRESH);
+	CHECK_EQ(a.deficit, QUANTUM);
+	CHECK_EQ(s.round, 2);
+	CHECK_EQ(a.round, 2);
+	CHECK(s.round_end == &b);
+	vsp_sched_wake(&s, &c);
+	CHECK_EQ(c.list, VSP_LIST_FRESH);
+	CHECK(vsp_sched_next(&s) == &a);
+	/* In its place and with what it has left. */
+	a.deficit = 5;
+	vsp_sched_hurry(&s, &a);
+	CHECK_EQ(a.deficit, 5);
+	CHECK(vsp_sched_next(&s) == &a);
+	vsp_sched_charge(&s, &a, 0, false);
+	CHECK(vsp_sched_next(&s) == &c);
+	/* One that is not queued, and owes more than it had. */
+	a.deficit = -9;
+	vsp_sched_hurry(&s, &a);
+	CHECK_EQ(a.list, VSP_LIST_FRESH);
+	CHECK_EQ(a.deficit, QUANTUM);
+	vsp_sched_charge(&s, &c, 0, false);
+	CHECK(vsp_sched_next(&s) == &a);
+}
+
 /* Take every position out of lists of every small length. */
 static void unlink_anywhere(const void *arg)
 {
@@ -234,8 +275,9 @@ static void unlink_anywhere(const void *arg)
 }
 
 static const struct check_case cases[] = {
-	CASE(empty_scheduler), CASE(one_flow), CASE(turn_ends_at_zero), CASE(fresh_before_busy),
-	CASE(coming_back),     CASE(rounds),   CASE(away_for_a_round),	CASE(unlink_anywhere),
+	CASE(empty_scheduler),	 CASE(one_flow),    CASE(turn_ends_at_zero),
+	CASE(fresh_before_busy), CASE(coming_back), CASE(rounds),
+	CASE(away_for_a_round),	 CASE(hurrying),    CASE(unlink_anywhere),
 };
 
 CHECK_SUITE(sched, cases);

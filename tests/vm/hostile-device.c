@@ -52,6 +52,8 @@ enum {
 	EVENT_LEN = 4,
 	STORM_EVENT = 77,
 	STORM_BURST = 1 << 20,
+	SEND_MS = 20000, /* until a guest that takes nothing is stuck, unless the command says; times SLUICE_PATIENCE */
+	EXPECT_MS = 10000,
 };
 
 /* Feature bits that belong to the device type, of the first word. */
@@ -635,6 +637,14 @@ static u64 get_or(const struct match *m, const char *key, u64 otherwise)
 	return get(m, key, &value) ? value : otherwise;
 }
 
+/* When the command @m has taken too long. */
+static s64 deadline(const struct match *m, u64 usual_ms)
+{
+	const char *patience = getenv("SLUICE_PATIENCE");
+
+	return now_ms() + (s64)(get_or(m, "ms", usual_ms) * (patience ? strtoull(patience, NULL, 10) : 1));
+}
+
 static bool parse_fields(char *text, struct match *m)
 {
 	char *save = NULL;
@@ -686,7 +696,7 @@ static void parse_send(const struct match *m)
 		return;
 	}
 	g.script_busy = true;
-	g.script_until = now_ms() + (s64)get_or(m, "ms", 20000);
+	g.script_until = deadline(m, SEND_MS);
 }
 
 static void forge_used(const struct match *m)
@@ -729,7 +739,7 @@ static void run_fields(const char *name, struct match *m)
 	} else if (!strcmp(name, "expect")) {
 		g.expect = *m;
 		g.expecting = true;
-		g.expect_until = now_ms() + (s64)get_or(m, "ms", 10000);
+		g.expect_until = deadline(m, EXPECT_MS);
 	} else if (!strcmp(name, "count")) {
 		count_matches(m);
 	} else if (!strcmp(name, "head")) {

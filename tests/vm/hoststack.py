@@ -241,6 +241,13 @@ class Prog:
         need(answer == want or answer.split()[0] == want, f"{' '.join(map(str, words))}: {answer}, not {want}")
         return answer
 
+    @contextlib.contextmanager
+    def patience(self, ms):
+        """Connections that it opens meanwhile wait so long for their peers."""
+        self.must("patience", 0, ms)
+        yield
+        self.must("patience", 0)
+
 
 def read_all(sock):
     parts = []

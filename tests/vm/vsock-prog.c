@@ -170,6 +170,19 @@ static void do_connect(struct slot *s, char **w)
 		say_port(s);
 }
 
+/* A further attempt with the same socket; @patience_ms is for it, too. */
+static void do_again(struct slot *s, char **w)
+{
+	struct sockaddr_vm to = address((uint32_t)number(w, 0, VMADDR_CID_HOST), (uint32_t)number(w, 1, 0));
+	struct timeval patience = { .tv_sec = patience_ms / 1000, .tv_usec = patience_ms % 1000 * 1000 };
+
+	setsockopt(s->fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience));
+	if (connect(s->fd, (struct sockaddr *)&to, sizeof(to)) && errno != EINPROGRESS)
+		say_error();
+	else
+		say_port(s);
+}
+
 static void do_connected(struct slot *s, char **w)
 {
 	int err;
@@ -790,6 +803,7 @@ static const struct {
 	void (*run)(struct slot *s, char **args);
 } commands[] = {
 	{ "connect", do_connect },     /* SLOT CID PORT [LOCAL-PORT [WINDOW]]: begin; the local port */
+	{ "again", do_again },	       /* SLOT CID PORT: connect() once more; the local port */
 	{ "connected", do_connected }, /* SLOT [MS]: how it ended */
 	{ "listen", do_listen },       /* SLOT PORT [BACKLOG [CID]] */
 	{ "accept", do_accept },       /* SLOT NEW-SLOT [MS]: the peer's port */
