@@ -56,13 +56,19 @@ static bool copy_payload(struct vh_dev *dev, struct vh_ring *r, struct vh_chain 
 	return vh_ring_read(r, c, to, len);
 }
 
+/* Whatever there is of it: what is too short is for the common part to refuse. */
+static bool read_hdr(struct vh_ring *r, struct vh_chain *c, struct vsp_wire *wire)
+{
+	return c->bytes < VSP_HDR_LEN ? vh_ring_read(r, c, wire, c->bytes) : vh_ring_read_hdr(r, c, wire);
+}
+
 static enum vsp_reject take(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, u32 *bytes)
 {
 	struct vst_payload payload = { 0 };
 	struct vsp_wire wire = { 0 };
 	u32 len;
 
-	if (!vh_ring_read(r, c, &wire, min_t(u32, c->bytes, VSP_HDR_LEN)))
+	if (!read_hdr(r, c, &wire))
 		return VSP_REJECT_MEMORY;
 	len = c->bytes > VSP_HDR_LEN ? payload_len(&wire, c->bytes) : 0;
 	if (len && !copy_payload(dev, r, c, len, &payload))

@@ -260,14 +260,49 @@ static inline struct vh_dev *vh_dev_of(struct vst_link *link)
 
 /* mem.c */
 struct vh_mem *vh_mem_read(const struct vhost_memory __user *from);
-struct vh_span vh_mem_at(const struct vh_mem *mem, u64 gpa, u64 len, u32 *region);
+const struct vh_region *vh_mem_find(const struct vh_mem *mem, u64 gpa);
 bool vh_log_fits(const struct vh_mem *mem, u64 log_base);
 bool vh_log_write(u64 log_base, u64 gpa, u64 len);
+
+static inline bool vh_region_holds(const struct vh_region *r, u64 gpa)
+{
+	return gpa >= r->gpa && gpa - r->gpa < r->size;
+}
+
+/**
+ * vh_mem_at - where guest address @gpa lies
+ * @mem: the table, or NULL
+ * @gpa: an address that the guest gave
+ * @len: bytes wanted
+ * @region: where the last look-up ended, kept by the caller
+ *
+ * Return: at most @len bytes; fewer where the region ends, none where there is no memory.
+ */
+static inline struct vh_span vh_mem_at(const struct vh_mem *mem, u64 gpa, u64 len, u32 *region)
+{
+	struct vh_span span = { 0 };
+	const struct vh_region *r;
+
+	if (!mem)
+		return span;
+	if (likely(*region < mem->n && vh_region_holds(&mem->regions[*region], gpa))) {
+		r = &mem->regions[*region];
+	} else {
+		r = vh_mem_find(mem, gpa);
+		if (!r)
+			return span;
+		*region = r - mem->regions;
+	}
+	span.ptr = (void __user *)(unsigned long)(r->uva + (gpa - r->gpa));
+	span.len = min(len, r->size - (gpa - r->gpa));
+	return span;
+}
 
 /* ring.c: with the ring's lock held and the owner's memory in use. What fails is why the ring has to be broken. */
 bool vh_ring_accessible(u32 size, u64 desc, u64 avail, u64 used);
 bool vh_ring_start(struct vh_ring *r);
 void vh_ring_stop(struct vh_ring *r);
+enum vsp_reject vh_ring_look(struct vh_ring *r, bool *empty);
 enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c, bool *empty);
 void vh_ring_unpop(struct vh_ring *r);
 enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len);
@@ -276,7 +311,15 @@ bool vh_ring_came(const struct vh_ring *r);
 enum vsp_reject vh_ring_await(struct vh_ring *r, bool *more);
 enum vsp_reject vh_ring_hush(struct vh_ring *r);
 bool vh_ring_read(struct vh_ring *r, struct vh_chain *c, void *to, u32 len);
+bool vh_ring_read_hdr(struct vh_ring *r, struct vh_chain *c, struct vsp_wire *wire);
 bool vh_ring_write(struct vh_ring *r, struct vh_chain *c, const void *from, u32 len);
+bool vh_ring_write_hdr(struct vh_ring *r, struct vh_chain *c, const struct vsp_wire *wire);
+
+/* Before vh_ring_write(): is @from something that users may see? With hardened usercopy, what is not ends here. */
+static inline void vh_ring_may_write(const void *from, u32 len)
+{
+	check_object_size(from, len, true);
+}
 
 static inline bool vh_ring_live(const struct vh_ring *r)
 {

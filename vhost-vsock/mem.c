@@ -82,48 +82,20 @@ struct vh_mem *vh_mem_read(const struct vhost_memory __user *from)
 	return ERR_PTR(err);
 }
 
-static bool holds(const struct vh_region *r, u64 gpa)
-{
-	return gpa >= r->gpa && gpa - r->gpa < r->size;
-}
-
 static int find_gpa(const void *key, const void *element)
 {
 	const struct vh_region *r = element;
 	u64 gpa = *(const u64 *)key;
 
-	if (holds(r, gpa))
+	if (vh_region_holds(r, gpa))
 		return 0;
 	return gpa < r->gpa ? -1 : 1;
 }
 
-/**
- * vh_mem_at - where guest address @gpa lies
- * @mem: the table, or NULL
- * @gpa: an address that the guest gave
- * @len: bytes wanted
- * @region: where the last look-up ended, kept by the caller
- *
- * Return: at most @len bytes; fewer where the region ends, none where there is no memory.
- */
-struct vh_span vh_mem_at(const struct vh_mem *mem, u64 gpa, u64 len, u32 *region)
+/* The region that @gpa is in, or NULL. */
+const struct vh_region *vh_mem_find(const struct vh_mem *mem, u64 gpa)
 {
-	struct vh_span none = { 0 }, span;
-	const struct vh_region *r;
-
-	if (!mem)
-		return none;
-	if (*region < mem->n && holds(&mem->regions[*region], gpa)) {
-		r = &mem->regions[*region];
-	} else {
-		r = bsearch(&gpa, mem->regions, mem->n, sizeof(*r), find_gpa);
-		if (!r)
-			return none;
-		*region = r - mem->regions;
-	}
-	span.ptr = (void __user *)(unsigned long)(r->uva + (gpa - r->gpa));
-	span.len = min(len, r->size - (gpa - r->gpa));
-	return span;
+	return bsearch(&gpa, mem->regions, mem->n, sizeof(mem->regions[0]), find_gpa);
 }
 
 /* Does a log at @log_base have room for every page of @mem? */

@@ -85,6 +85,24 @@ struct walk {
 	u64 table; /* guest address of the indirect table, if @chain.indirect */
 };
 
+/* A few loads, where a function that copies would be called. */
+static bool read_desc(u64 addr, struct vsp_wire_desc *to)
+{
+	const struct vsp_wire_desc __user *from = (void __user *)(unsigned long)addr;
+
+	if (!user_read_access_begin(from, sizeof(*from)))
+		return false;
+	unsafe_get_user(to->addr, &from->addr, fault);
+	unsafe_get_user(to->len, &from->len, fault);
+	unsafe_get_user(to->flags, &from->flags, fault);
+	unsafe_get_user(to->next, &from->next, fault);
+	user_read_access_end();
+	return true;
+fault:
+	user_read_access_end();
+	return false;
+}
+
 static bool read_guest(struct vh_ring *r, u64 gpa, void *to, u32 len)
 {
 	while (len) {
@@ -102,12 +120,11 @@ static bool read_guest(struct vh_ring *r, u64 gpa, void *to, u32 len)
 static bool fetch(struct walk *w, u16 i, struct vsp_desc *d)
 {
 	struct vsp_wire_desc wire;
-	u64 at = w->r->desc + i * sizeof(wire);
 
 	if (w->chain.indirect) {
 		if (!read_guest(w->r, w->table + i * sizeof(wire), &wire, sizeof(wire)))
 			return false;
-	} else if (copy_from_user(&wire, (void __user *)(unsigned long)at, sizeof(wire))) {
+	} else if (!read_desc(w->r->desc + i * sizeof(wire), &wire)) {
 		return false;
 	}
 	*d = vsp_desc_decode(&wire);
@@ -158,6 +175,50 @@ static enum vsp_reject walk_chain(struct walk *w)
 	return v.what == VSP_CHAIN_BAD ? v.why : VSP_OK;
 }
 
+/* Any chain, by the rules. noinline: what it needs of the stack and of registers is nothing to those that are plain. */
+static noinline enum vsp_reject walk(struct vh_ring *r, bool writable, struct vh_chain *c)
+{
+	struct walk w = { .r = r, .c = c };
+	enum vsp_reject why;
+
+	c->descs = 0;
+	c->nsegs = 0;
+	c->seg = 0;
+	c->off = 0;
+	why = walk_chain(&w);
+	if (why == VSP_OK && (writable ? w.chain.readable : w.chain.writable))
+		why = VSP_REJECT_ORDER;
+	c->bytes = w.chain.readable + w.chain.writable;
+	return why;
+}
+
+/*
+ * Nearly all chains: one descriptor of the right kind, in one piece, where the last one's memory was. Then @c is it. If
+ * not, whatever it is, it is walked.
+ */
+static bool is_plain(struct vh_ring *r, bool writable, struct vh_chain *c)
+{
+	struct vsp_wire_desc wire;
+	struct vsp_desc d;
+	struct vh_span s;
+
+	if (c->head >= r->size || !read_desc(r->desc + c->head * sizeof(wire), &wire))
+		return false;
+	d = vsp_desc_decode(&wire);
+	if (d.flags != (writable ? VSP_DESC_WRITE : 0) || !d.len)
+		return false;
+	s = vh_mem_at(r->mem, d.addr, d.len, &r->region);
+	if (s.len < d.len)
+		return false;
+	r->segs[0] = (struct vh_seg){ .ptr = s.ptr, .gpa = d.addr, .len = d.len };
+	c->bytes = d.len;
+	c->descs = 1;
+	c->nsegs = 1;
+	c->seg = 0;
+	c->off = 0;
+	return true;
+}
+
 /* How many chains wait; false if the index cannot be read. */
 static bool waiting(struct vh_ring *r, s32 *n)
 {
@@ -171,6 +232,18 @@ static bool waiting(struct vh_ring *r, s32 *n)
 	return true;
 }
 
+/* Does a chain wait? *@empty: none does. */
+enum vsp_reject vh_ring_look(struct vh_ring *r, bool *empty)
+{
+	s32 n;
+
+	lockdep_assert_held(&r->lock);
+	if (!waiting(r, &n))
+		return VSP_REJECT_MEMORY;
+	*empty = !n;
+	return n < 0 ? VSP_REJECT_AVAIL : VSP_OK;
+}
+
 /**
  * vh_ring_pop - take the next chain
  * @r: a live ring
@@ -180,31 +253,18 @@ static bool waiting(struct vh_ring *r, s32 *n)
  */
 enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c, bool *empty)
 {
-	struct walk w = { .r = r, .c = c };
-	enum vsp_reject why;
+	enum vsp_reject why = vh_ring_look(r, empty);
 	u32 slot;
-	s32 n;
 
-	lockdep_assert_held(&r->lock);
-	if (!waiting(r, &n))
-		return VSP_REJECT_MEMORY;
-	if (n < 0)
-		return VSP_REJECT_AVAIL;
-	*empty = !n;
-	if (!n)
-		return VSP_OK;
-	memset(c, 0, sizeof(*c));
+	if (why != VSP_OK || *empty)
+		return why;
 	slot = vsp_avail_slot_offset(vsp_ring_slot(r->last_avail, r->size));
 	if (!load16(r->avail + slot, &c->head))
 		return VSP_REJECT_MEMORY;
-	why = walk_chain(&w);
-	if (why == VSP_OK && (writable ? w.chain.readable : w.chain.writable))
-		why = VSP_REJECT_ORDER;
-	if (why != VSP_OK)
-		return why;
-	c->bytes = w.chain.readable + w.chain.writable;
-	r->last_avail++;
-	return VSP_OK;
+	why = is_plain(r, writable, c) ? VSP_OK : walk(r, writable, c);
+	if (why == VSP_OK)
+		r->last_avail++;
+	return why;
 }
 
 /* The chain taken last is not needed now. */
@@ -217,11 +277,22 @@ void vh_ring_unpop(struct vh_ring *r)
 /* Copy @n entries of the batch, beginning with @first, to where they follow each other in the ring. */
 static bool write_used(struct vh_ring *r, u32 first, u32 n)
 {
-	u32 offset = vsp_used_slot_offset(vsp_ring_slot(r->published + first, r->size));
-	u32 bytes = n * sizeof(r->used_batch[0]);
+	u32 offset = vsp_used_slot_offset(vsp_ring_slot(r->published + first, r->size)), i;
+	struct vring_used_elem __user *to = (void __user *)(unsigned long)(r->used + offset);
+	const struct vring_used_elem *from = &r->used_batch[first];
+	u32 bytes = n * sizeof(*from);
 
-	return !copy_to_user((void __user *)(unsigned long)(r->used + offset), &r->used_batch[first], bytes) &&
-	       log_used(r, offset, bytes);
+	if (!user_write_access_begin(to, bytes))
+		return false;
+	for (i = 0; i < n; i++) {
+		unsafe_put_user(from[i].id, &to[i].id, fault);
+		unsafe_put_user(from[i].len, &to[i].len, fault);
+	}
+	user_write_access_end();
+	return log_used(r, offset, bytes);
+fault:
+	user_write_access_end();
+	return false;
 }
 
 /* Does the guest want an interrupt for what was published? Where it cannot be asked, yes. */
@@ -337,14 +408,43 @@ bool vh_ring_read(struct vh_ring *r, struct vh_chain *c, void *to, u32 len)
 	return true;
 }
 
-/* The reverse. */
+/* The same with a header, which hardly ever is in pieces. */
+bool vh_ring_read_hdr(struct vh_ring *r, struct vh_chain *c, struct vsp_wire *wire)
+{
+	if (next_piece(r, c, sizeof(*wire)) < sizeof(*wire))
+		return vh_ring_read(r, c, wire, sizeof(*wire));
+	if (copy_from_user(wire, r->segs[c->seg].ptr + c->off, sizeof(*wire)))
+		return false;
+	c->off += sizeof(*wire);
+	return true;
+}
+
+/* copy_to_user() without its look at what @from is part of: that was looked at as a whole. */
+static bool copy_part(void __user *to, const void *from, u32 n)
+{
+	might_fault();
+	if (should_fail_usercopy() || !access_ok(to, n))
+		return false;
+	instrument_copy_to_user(to, from, n);
+	return !raw_copy_to_user(to, from, n);
+}
+
+/**
+ * vh_ring_write - copy to the chain's next bytes
+ * @r: the ring
+ * @c: the chain, with room for @len bytes
+ * @from: part of what vh_ring_may_write() was asked about
+ * @len: bytes
+ *
+ * Return: false where memory is not there.
+ */
 bool vh_ring_write(struct vh_ring *r, struct vh_chain *c, const void *from, u32 len)
 {
 	while (len) {
 		u32 n = next_piece(r, c, len);
 		const struct vh_seg *seg = &r->segs[c->seg];
 
-		if (copy_to_user(seg->ptr + c->off, from, n))
+		if (!copy_part(seg->ptr + c->off, from, n))
 			return false;
 		if (r->log_data && !vh_log_write(r->log_base, seg->gpa + c->off, n))
 			return false;
@@ -352,5 +452,31 @@ bool vh_ring_write(struct vh_ring *r, struct vh_chain *c, const void *from, u32 
 		from += n;
 		len -= n;
 	}
+	return true;
+}
+
+static bool store_hdr(void __user *to, const void *wire)
+{
+	if (!user_write_access_begin(to, VSP_HDR_LEN))
+		return false;
+	unsafe_copy_to_user(to, wire, VSP_HDR_LEN, fault);
+	user_write_access_end();
+	return true;
+fault:
+	user_write_access_end();
+	return false;
+}
+
+/* The same with a header, which hardly ever is in pieces. */
+bool vh_ring_write_hdr(struct vh_ring *r, struct vh_chain *c, const struct vsp_wire *wire)
+{
+	const struct vh_seg *seg;
+
+	if (r->log_data || next_piece(r, c, sizeof(*wire)) < sizeof(*wire))
+		return vh_ring_write(r, c, wire, sizeof(*wire));
+	seg = &r->segs[c->seg];
+	if (!store_hdr(seg->ptr + c->off, wire))
+		return false;
+	c->off += sizeof(*wire);
 	return true;
 }

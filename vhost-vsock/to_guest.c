@@ -59,8 +59,10 @@ static bool write_frags(struct vh_ring *r, struct vh_chain *c, const struct vst_
 	while (len) {
 		u32 n = min(len, frag->bv_len - off);
 		const u8 *from = kmap_local_page(frag->bv_page);
-		bool ok = vh_ring_write(r, c, from + frag->bv_offset + off, n);
+		bool ok;
 
+		vh_ring_may_write(from + frag->bv_offset + off, n);
+		ok = vh_ring_write(r, c, from + frag->bv_offset + off, n);
 		kunmap_local(from);
 		if (!ok)
 			return false;
@@ -71,12 +73,16 @@ static bool write_frags(struct vh_ring *r, struct vh_chain *c, const struct vst_
 	return true;
 }
 
-/* Copy @len bytes at @off of the packet's payload. */
+/* Copy @len bytes at @off of the packet's payload, which is looked at as a whole before the first. */
 static bool write_payload(struct vh_ring *r, struct vh_chain *c, const struct vst_pkt *pkt, u32 off, u32 len)
 {
 	const u8 *data = pkt->page ? page_address(pkt->page) : pkt->data;
 
-	return pkt->zc ? write_frags(r, c, pkt->zc, off, len) : vh_ring_write(r, c, data + off, len);
+	if (pkt->zc)
+		return write_frags(r, c, pkt->zc, off, len);
+	if (!off)
+		vh_ring_may_write(data, pkt->len);
+	return vh_ring_write(r, c, data + off, len);
 }
 
 /* The header of the packet's @n bytes at @off. */
@@ -98,17 +104,6 @@ static struct vsp_wire piece_hdr(const struct vst_pkt *pkt, u32 off, u32 n)
 	return wire;
 }
 
-/* Copy the packet's @n bytes at @off behind @wire. A small packet that goes whole lies behind its header already. */
-static bool write_piece(struct vh_ring *r, struct vh_chain *c, struct vst_pkt *pkt, const struct vsp_wire *wire,
-			u32 off, u32 n)
-{
-	if (n == pkt->len && !pkt->page && !pkt->zc) {
-		pkt->wire = *wire;
-		return vh_ring_write(r, c, &pkt->wire, VSP_HDR_LEN + n);
-	}
-	return vh_ring_write(r, c, wire, VSP_HDR_LEN) && write_payload(r, c, pkt, off, n);
-}
-
 /* Copy a piece of the current packet. Returns the bytes that the guest's buffer holds then, or 0. */
 static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn)
 {
@@ -117,7 +112,7 @@ static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c,
 	u32 n = min(left, c->bytes - VSP_HDR_LEN);
 	struct vsp_wire wire = piece_hdr(pkt, dev->current_off, n);
 
-	if (!write_piece(r, c, pkt, &wire, dev->current_off, n))
+	if (!vh_ring_write_hdr(r, c, &wire) || !write_payload(r, c, pkt, dev->current_off, n))
 		return 0;
 	dev->current_off += n;
 	turn->bytes += n;
@@ -137,41 +132,57 @@ static bool is_too_long(const struct vh_dev *dev, const struct vh_chain *c)
 	       pkt->len > c->bytes - VSP_HDR_LEN && !READ_ONCE(dev->link.dgrams.fragments);
 }
 
-/* Fill a buffer. *@idle: there was nothing to fill it with. */
-static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn, bool *idle)
+/* What is sent next: the packet that was begun, or else @out. False: nothing waits. */
+static bool choose(struct vh_dev *dev, struct vst_out *out)
 {
-	struct vst_out out = { 0 };
-	bool have = dev->current_pkt;
-	u32 len = VSP_HDR_LEN;
+	bool have;
 
-	/* Also where only a header waits: a buffer that can never hold payload is of no use. */
-	if (c->bytes <= VSP_HDR_LEN)
-		return VSP_REJECT_SHORT;
-	if (!have) {
-		spin_lock(&dev->link.tx_lock);
-		have = dev->link.up && vst_link_next(&dev->link, &out);
-		spin_unlock(&dev->link.tx_lock);
-		dev->current_pkt = out.pkt;
-		dev->current_off = 0;
-	}
-	/* What is kept back behind packets that the guest has now is next. */
-	*idle = !have && list_empty(&turn->copied);
-	if (!have) {
+	if (dev->current_pkt)
+		return true;
+	spin_lock(&dev->link.tx_lock);
+	have = dev->link.up && vst_link_next(&dev->link, out);
+	spin_unlock(&dev->link.tx_lock);
+	if (have)
+		dev->current_pkt = out->pkt;
+	dev->current_off = 0;
+	return have;
+}
+
+/* Fill a buffer, of which there is one. *@idle: there was nothing to fill it with. */
+static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *idle)
+{
+	u32 len = VSP_HDR_LEN;
+	enum vsp_reject why;
+	struct vh_chain c;
+	struct vst_out out;
+	bool empty;
+
+	if (!choose(dev, &out)) {
+		/* What is kept back behind packets that the guest has now is next. */
+		*idle = list_empty(&turn->copied);
 		account_copied(dev, turn);
-		vh_ring_unpop(r);
 		return VSP_OK;
 	}
-	if (dev->current_pkt && is_too_long(dev, c)) {
+	why = vh_ring_pop(r, true, &c, &empty);
+	/* Also where only a header waits: a buffer that can never hold payload is of no use. */
+	if (why == VSP_OK && c.bytes <= VSP_HDR_LEN)
+		why = VSP_REJECT_SHORT;
+	/* It is broken: nothing that was chosen will be missed. */
+	if (why != VSP_OK)
+		return why;
+	turn->packets++;
+	turn->bytes += c.descs * VH_DESC_COST;
+	if (dev->current_pkt && is_too_long(dev, &c)) {
 		vst_count(&dev->link, VST_STAT_DGRAM_TX_DROPPED, 1);
 		vh_forget_current(dev);
 		vh_ring_unpop(r);
 		return VSP_OK;
 	}
 	if (dev->current_pkt)
-		len = copy_piece(dev, r, c, turn);
-	else if (!vh_ring_write(r, c, &out.wire, VSP_HDR_LEN))
+		len = copy_piece(dev, r, &c, turn);
+	else if (!vh_ring_write_hdr(r, &c, &out.wire))
 		len = 0;
-	return len ? vh_ring_use(r, c, len) : VSP_REJECT_MEMORY;
+	return len ? vh_ring_use(r, &c, len) : VSP_REJECT_MEMORY;
 }
 
 static bool work_waits(struct vh_dev *dev)
@@ -207,19 +218,16 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 {
 	enum vsp_reject why = vh_ring_hush(r);
 	bool empty, idle = false, came;
-	struct vh_chain c;
 
 	while (why == VSP_OK && !idle) {
 		*more = turn->packets == VH_TURN_PACKETS || turn->bytes >= VH_TURN_BYTES;
 		if (*more)
 			break;
-		why = vh_ring_pop(r, true, &c, &empty);
+		why = vh_ring_look(r, &empty);
 		if (why != VSP_OK)
 			break;
 		if (!empty) {
-			turn->packets++;
-			turn->bytes += c.descs * VH_DESC_COST;
-			why = fill(dev, r, &c, turn, &idle);
+			why = fill(dev, r, turn, &idle);
 			if (why == VSP_OK && idle)
 				why = poll_for_work(r, &idle);
 			continue;

@@ -43,10 +43,13 @@ static u64 poll_ns(void)
  */
 bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
 {
-	u64 until;
+	u64 ns = poll_ns(), until;
 
+	/* The clock is not free. */
+	if (!ns)
+		return false;
 	w->idle_since = local_clock();
-	until = w->idle_since + poll_ns();
+	until = w->idle_since + ns;
 	while (w->poll_pays) {
 		if (came(w)) {
 			WRITE_ONCE(w->polls_won, w->polls_won + 1);
@@ -57,6 +60,14 @@ bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
 		cpu_relax();
 	}
 	return false;
+}
+
+/* Did work come so soon that polling would have found it? */
+static bool came_soon(const struct vh_worker *w)
+{
+	u64 ns = poll_ns();
+
+	return ns && local_clock() - w->idle_since < ns;
 }
 
 static int run(void *data)
@@ -75,7 +86,7 @@ static int run(void *data)
 			continue;
 		}
 		__set_current_state(TASK_RUNNING);
-		w->poll_pays |= local_clock() - w->idle_since < poll_ns();
+		w->poll_pays |= came_soon(w);
 		if (w->turn(w->dev))
 			set_bit(0, &w->pending);
 		cond_resched();
