@@ -441,7 +441,7 @@ enum vst_drop {
  *
  * The receive worker's own:
  * @rx_unwoken: a flow whose reader has yet to hear of what arrived, with a reference, or NULL
- * @rx_listener: the same of a listener that got connections; at most one of both is there
+ * @rx_listener: the same of a listener that got connections, or a socket, datagrams; at most one of both is there
  * @rx_unwoken_packets: how many packets that is
  *
  * @rejects: packets refused, by reason; atomic
