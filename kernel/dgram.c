@@ -13,6 +13,7 @@
  * Where network namespaces may keep to themselves (7.0), sockets see each other as the core's rule says, and devices
  * see those in namespaces that do not. A port is taken for those that see its socket.
  */
+#include <linux/filter.h>
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/sched/signal.h>
@@ -448,6 +449,8 @@ static int wait_for_room(struct sock *sk, const struct msghdr *msg)
 	long timeout = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
 	int err = 0;
 
+	if (wait_is_over(sk))
+		return 0;
 	add_wait_queue(sk_sleep(sk), &wait);
 	while (!wait_is_over(sk) && !err) {
 		if (!timeout)
@@ -601,26 +604,91 @@ static struct sk_buff *skb_for(u32 len, gfp_t gfp)
 	return skb;
 }
 
-/* Queue a datagram from a namespace or a device, which is consumed. Returns what became of it. */
-static enum vst_stat deliver(struct vsp_addr src, struct net *net, struct vsp_addr dst, struct sk_buff *skb)
-{
-	struct sock *sk = find_sock(src, net, dst);
-	bool full;
+/* Who receives a datagram; a reference. @sk is NULL where it is dropped, and @what says why. */
+struct receiver {
+	struct sock *sk;
+	enum vst_stat what;
+};
 
-	if (!sk) {
-		kfree_skb(skb);
-		return VST_STAT_DGRAM_RX_UNBOUND;
+/* What sock_queue_rcv_skb() looks at, and shutdown(). Both may change at any time. */
+static bool takes_none(const struct sock *sk)
+{
+	return (READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN) ||
+	       atomic_read(&sk->sk_rmem_alloc) >= READ_ONCE(sk->sk_rcvbuf);
+}
+
+/* For a datagram from a namespace or a device. What nobody takes need not be copied first. */
+static struct receiver receiver_of(struct vsp_addr src, struct net *net, struct vsp_addr dst)
+{
+	struct receiver r = { .sk = find_sock(src, net, dst), .what = VST_STAT_DGRAM_RX };
+
+	if (!r.sk) {
+		r.what = VST_STAT_DGRAM_RX_UNBOUND;
+	} else if (takes_none(r.sk)) {
+		atomic_inc(&r.sk->sk_drops);
+		sock_put(r.sk);
+		r.sk = NULL;
+		r.what = VST_STAT_DGRAM_RX_FULL;
 	}
-	cb_of(skb)->src = src;
-	full = READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN;
-	if (full)
+	return r;
+}
+
+/* What sock_queue_rcv_skb() does with what there is room for, but for waking who reads. False: it is not taken. */
+static bool queue_quietly(struct sock *sk, struct sk_buff *skb)
+{
+	struct sk_buff_head *queue = &sk->sk_receive_queue;
+
+	if (sk_filter(sk, skb))
+		return false;
+	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
 		atomic_inc(&sk->sk_drops);
-	else
-		full = sock_queue_rcv_skb(sk, skb);
-	if (full)
+		return false;
+	}
+	skb_set_owner_r(skb, sk);
+	spin_lock_bh(&queue->lock);
+	sock_skb_set_dropcount(sk, skb);
+	__skb_queue_tail(queue, skb);
+	spin_unlock_bh(&queue->lock);
+	return true;
+}
+
+/*
+ * Wake who reads, when other packets have come, too: one that is woken for each datagram of many sleeps again before
+ * the next. But before the receive buffer is full.
+ */
+static void wake_reader(struct vst_link *link, struct sock *sk)
+{
+	sock_hold(sk);
+	vst_rx_accepted(link, sk);
+	if (atomic_read(&sk->sk_rmem_alloc) >= READ_ONCE(sk->sk_rcvbuf) / 2)
+		vst_rx_settle(link);
+}
+
+/*
+ * Queue a datagram, which came over @link or from here: NULL. It is consumed, and so is the receiver. @skb NULL: there
+ * was no memory. Returns what became of it.
+ */
+static enum vst_stat deliver(struct receiver r, struct vst_link *link, struct vsp_addr src, struct sk_buff *skb)
+{
+	if (!r.sk) {
 		kfree_skb(skb);
-	sock_put(sk);
-	return full ? VST_STAT_DGRAM_RX_FULL : VST_STAT_DGRAM_RX;
+		return r.what;
+	}
+	if (!skb) {
+		r.what = VST_STAT_DGRAM_RX_NO_MEMORY;
+	} else {
+		cb_of(skb)->src = src;
+		if (!queue_quietly(r.sk, skb)) {
+			kfree_skb(skb);
+			r.what = VST_STAT_DGRAM_RX_FULL;
+		} else if (link) {
+			wake_reader(link, r.sk);
+		} else {
+			r.sk->sk_data_ready(r.sk);
+		}
+	}
+	sock_put(r.sk);
+	return r.what;
 }
 
 /* The peer of a connected socket has nobody bound. */
@@ -651,7 +719,7 @@ static int send_here(const struct dgram_path *p, struct msghdr *msg, u32 len)
 		kfree_skb(skb);
 		return -EFAULT;
 	}
-	if (deliver(p->src, p->net, p->dst, skb) == VST_STAT_DGRAM_RX_UNBOUND)
+	if (deliver(receiver_of(p->src, p->net, p->dst), NULL, p->src, skb) == VST_STAT_DGRAM_RX_UNBOUND)
 		refuse(p->dst, p->net, p->src);
 	return len;
 }
@@ -747,12 +815,9 @@ static void dropped(struct vst_link *link, const struct vsp_hdr *hdr, u32 len, e
 		vst_count(link, VST_STAT_DGRAM_REFUSED, 1);
 }
 
-/* A datagram is complete. It is consumed; NULL: there was no memory for it. */
-static void complete_dgram(struct vst_link *link, const struct vsp_hdr *hdr, struct sk_buff *skb)
+/* What became of a datagram of @len bytes. */
+static void settle(struct vst_link *link, const struct vsp_hdr *hdr, u32 len, enum vst_stat what)
 {
-	u32 len = skb ? skb->len : hdr->len;
-	enum vst_stat what = skb ? deliver(hdr->src, NULL, hdr->dst, skb) : VST_STAT_DGRAM_RX_NO_MEMORY;
-
 	if (what == VST_STAT_DGRAM_RX)
 		vst_count(link, what, 1);
 	else
@@ -782,6 +847,24 @@ static struct sk_buff *skb_of(struct vst_link *link, struct vst_payload *payload
 	return skb;
 }
 
+/* One packet, one datagram. */
+static void rx_whole(struct vst_link *link, const struct vsp_hdr *hdr, struct vst_payload *payload)
+{
+	struct receiver r = receiver_of(hdr->src, NULL, hdr->dst);
+	struct sk_buff *skb = NULL;
+
+	if (r.sk && hdr->len && !payload->data) {
+		/* It takes datagrams by now, but this one's payload was left behind. */
+		atomic_inc(&r.sk->sk_drops);
+		r.what = VST_STAT_DGRAM_RX_FULL;
+		sock_put(r.sk);
+		r.sk = NULL;
+	}
+	if (r.sk)
+		skb = skb_of(link, payload, hdr->len);
+	settle(link, hdr, hdr->len, deliver(r, link, hdr->src, skb));
+}
+
 /* The datagram that was being put together is given up. */
 static void give_up(struct vst_link *link, const struct vsp_hdr *hdr)
 {
@@ -803,7 +886,7 @@ static void rx_data(struct vst_link *link, const struct vsp_hdr *hdr, struct vst
 		vst_link_reject(link, v.why);
 		return;
 	case VSP_DGRAM_WHOLE:
-		complete_dgram(link, hdr, skb_of(link, payload, hdr->len));
+		rx_whole(link, hdr, payload);
 		return;
 	case VSP_DGRAM_FIRST:
 		d->skb = skb_for(v.total, GFP_NOIO | __GFP_NOWARN);
@@ -817,7 +900,23 @@ static void rx_data(struct vst_link *link, const struct vsp_hdr *hdr, struct vst
 		return;
 	skb = d->skb;
 	d->skb = NULL;
-	complete_dgram(link, hdr, skb);
+	settle(link, hdr, v.total, deliver(receiver_of(hdr->src, NULL, hdr->dst), link, hdr->src, skb));
+}
+
+bool vst_dgram_refuses(const struct vsp_wire *wire)
+{
+	struct vsp_addr src = { .cid = le64_to_cpu(wire->src_cid), .port = le32_to_cpu(wire->src_port) };
+	struct vsp_addr dst = { .cid = le64_to_cpu(wire->dst_cid), .port = le32_to_cpu(wire->dst_port) };
+	struct sock *sk;
+	bool refuses;
+
+	if (le16_to_cpu(wire->type) != VSP_TYPE_DGRAM || le16_to_cpu(wire->op) != VSP_OP_RW || wire->buf_alloc)
+		return false;
+	sk = find_sock(src, NULL, dst);
+	refuses = !sk || takes_none(sk);
+	if (sk)
+		sock_put(sk);
+	return refuses;
 }
 
 /* ---- discovery ---- */
@@ -985,13 +1084,17 @@ static int vst_dgram_read_skb(struct vsock_sock *vsk, skb_read_actor_t actor)
 {
 	struct sock *sk = sk_vsock(vsk);
 	struct sk_buff *skb;
-	int err;
+	int taken = 0, err;
+	bool any = false;
 
-	skb = skb_recv_datagram(sk, MSG_DONTWAIT, &err);
-	if (!skb)
-		return err;
-	skb_orphan(skb);
-	return actor(sk, skb);
+	/* It is called once for all that came meanwhile. */
+	while ((skb = skb_recv_datagram(sk, MSG_DONTWAIT, &err))) {
+		skb_orphan(skb);
+		taken += skb->len;
+		any = true;
+		actor(sk, skb);
+	}
+	return any ? taken : err;
 }
 #endif
 

@@ -111,6 +111,14 @@ void vst_dgram_set_cid(u32 old, u32 cid);
  */
 bool vst_dgram_rx(struct vst_link *link, const struct vsp_decoded *d, struct vst_payload *payload);
 
+/**
+ * vst_dgram_refuses - is this a datagram, in one packet, that nobody takes now?
+ * @wire: a header that need not be good
+ *
+ * Then its payload need not be copied out of the ring: vst_dgram_rx() drops what has no vst_payload.data.
+ */
+bool vst_dgram_refuses(const struct vsp_wire *wire);
+
 /* A packet that a datagram socket sent was used, or dropped. */
 void vst_dgram_uncharge(struct sock *sk, u32 len);
 

@@ -68,6 +68,7 @@ EXPORT_SYMBOL_GPL(vst_dgram_types);
 EXPORT_SYMBOL_GPL(vst_dgram_forget);
 EXPORT_SYMBOL_GPL(vst_dgram_discover);
 EXPORT_SYMBOL_GPL(vst_dgram_link_stop);
+EXPORT_SYMBOL_GPL(vst_dgram_refuses);
 EXPORT_SYMBOL_GPL(vsp_reject_name);
 EXPORT_SYMBOL_GPL(vsp_types_for);
 EXPORT_SYMBOL_GPL(vsp_chain_begin);

@@ -381,7 +381,7 @@ static void wake_reader_soon(struct vst_link *link, struct vst_flow *flow)
 		vst_rx_settle(link);
 }
 
-/* The same with the connections of a listener, whose reference is taken over. */
+/* The same with the connections of a listener, or a socket's datagrams; its reference is taken over. */
 void vst_rx_accepted(struct vst_link *link, struct sock *sk)
 {
 	if (link->rx_listener == sk) {

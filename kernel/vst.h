@@ -441,7 +441,7 @@ enum vst_drop {
  *
  * The receive worker's own:
  * @rx_unwoken: a flow whose reader has yet to hear of what arrived, with a reference, or NULL
- * @rx_listener: the same of a listener that got connections; at most one of both is there
+ * @rx_listener: the same of a listener that got connections, or a socket, datagrams; at most one of both is there
  * @rx_unwoken_packets: how many packets that is
  *
  * @rejects: packets refused, by reason; atomic
@@ -579,7 +579,7 @@ void vst_tx_drain(struct vst_link *link, struct list_head *dropped);
 
 /**
  * struct vst_payload - payload in a receive buffer
- * @data: where it lies
+ * @data: where it lies; NULL: there is none, or vst_dgram_refuses() said that nobody wants it
  * @page: the pages that it begins, or NULL if they are not to be had; the callee takes them over by setting @taken
  * @order: of @page
  * @len: bytes of payload

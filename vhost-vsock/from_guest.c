@@ -30,12 +30,17 @@ void vh_free_scratch(struct vh_dev *dev)
 	dev->spare = NULL;
 }
 
-/* Bytes of payload to copy. A header that lies about them is refused by the common part, payload or not. */
+/*
+ * Bytes of payload to copy. A header that lies about them is refused by the common part, payload or not; and so is a
+ * datagram that nobody takes: of large ones that is asked first.
+ */
 static u32 payload_len(const struct vsp_wire *wire, u32 have)
 {
 	u32 len = le32_to_cpu(wire->len);
 
-	return le16_to_cpu(wire->op) == VSP_OP_RW && len <= VSP_MAX_PAYLOAD && len <= have - VSP_HDR_LEN ? len : 0;
+	if (le16_to_cpu(wire->op) != VSP_OP_RW || len > VSP_MAX_PAYLOAD || len > have - VSP_HDR_LEN)
+		return 0;
+	return len > VST_COPY_MAX && vst_dgram_refuses(wire) ? 0 : len;
 }
 
 static bool copy_payload(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, u32 len,

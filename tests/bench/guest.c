@@ -58,6 +58,7 @@ enum {
 	LINE_MAX_BYTES = 64,
 	ASK_EVERY = 64, /* datagrams, whether they are still wanted */
 	HELLO_MS = 200, /* the guest's first datagram is sent again, if nothing came */
+	LAST_MS = 100,	/* for its last to come behind the word that there are no more */
 	WRITES = 64, /* of the host in one system call, if they are small: the guest is to be measured */
 	SMALL_WRITE = 1024,
 };
@@ -294,21 +295,35 @@ static int dgram_receiver(int family, uint32_t *port, struct sockaddr_un *name)
 	return fd;
 }
 
-/* Bytes of datagrams that came before the guest said that there are no more. */
+/* A socket for datagrams, and the connection that says when there are no more. */
+struct dgram_sink {
+	int fd;
+	int control;
+};
+
+/* Where the guest's last datagram was lost, its reader waits no longer. */
+static void *give_up_late(void *arg)
+{
+	const struct dgram_sink *s = arg;
+	struct pollfd pfd = { .fd = s->control, .events = POLLIN };
+
+	poll(&pfd, 1, -1);
+	poll(NULL, 0, LAST_MS);
+	shutdown(s->fd, SHUT_RD);
+	return NULL;
+}
+
+/* Bytes of datagrams up to the empty one, which is the guest's last. */
 static uint64_t drain_dgrams(int fd, int control)
 {
-	struct pollfd pfd[2] = { { .fd = fd, .events = POLLIN }, { .fd = control, .events = POLLIN } };
-	char *buf = allocate(PIECE_MAX);
-	uint64_t sum = 0;
+	struct dgram_sink sink = { .fd = fd, .control = control };
+	pthread_t thread;
+	uint64_t sum;
 
-	do {
-		ssize_t n;
-
-		while ((n = recv(fd, buf, PIECE_MAX, MSG_DONTWAIT)) >= 0)
-			sum += (uint64_t)n;
-		poll(pfd, 2, -1);
-	} while (pfd[0].revents || !pfd[1].revents);
-	free(buf);
+	start(give_up_late, &sink, &thread);
+	sum = drain(fd, UINT64_MAX);
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
 	return sum;
 }
 
@@ -660,7 +675,7 @@ static void *send_for(void *arg)
 	began = now_ns();
 	cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	pour(fd, s->size, began + s->ns);
-	if (dgram_family && now_ns() < began + s->ns)
+	if (dgram_family && (now_ns() < began + s->ns || send(fd, "", 0, MSG_NOSIGNAL)))
 		fail("datagram");
 	if (shutdown(control, SHUT_WR) || !get_all(control, &s->bytes, sizeof(s->bytes)))
 		fail("the host's answer");

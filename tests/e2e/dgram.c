@@ -557,6 +557,36 @@ static void slow_receiver(void)
 	fix_end(f);
 }
 
+/*
+ * What is faster than its receiver waits on the ring, for a while: of a burst that is far more than receiver and daemon
+ * keep together nothing is lost, if it is read at once. A machine that is too busy for that has another try.
+ */
+static void as_fast_as_it_is_read(void)
+{
+	enum { BURST = 64, LEN = 60000 };
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	struct pollfd pfd = { .events = POLLIN };
+	u32 came = 0, round, of;
+
+	begin(256, 3776, NULL);
+	pfd.fd = host_port(HOST_PORT);
+	for (round = 1; came < BURST && fix_now_ms() < until; round++) {
+		fix_pause(f);
+		memcpy(stuff, &round, sizeof(round));
+		for (u32 i = 0; i < BURST; i++)
+			guest_send(HOST_PORT, GUEST_PORT, LEN);
+		fix_resume(f);
+		came = 0;
+		while (came < BURST && poll(&pfd, 1, SPIN_MS) > 0) {
+			CHECK(recv(pfd.fd, got, sizeof(got), 0) == LEN);
+			memcpy(&of, got, sizeof(of));
+			came += of == round;
+		}
+	}
+	CHECK(came == BURST);
+	fix_end(f);
+}
+
 /* Nanoseconds of a processor that the daemon had. */
 static u64 daemon_cpu(void)
 {
@@ -898,6 +928,7 @@ const struct test dgram_tests[] = {
 	{ "datagrams for a guest without them", guest_without },
 	{ "datagrams turned off", off },
 	{ "datagrams for a receiver that does not read", slow_receiver },
+	{ "datagrams as fast as they are read", as_fast_as_it_is_read },
 	{ "datagrams for one who reads beside some who do not", beside_those_who_do_not_read },
 	{ "datagrams for many who do not", slow_receivers },
 	{ "datagrams for a receiver that is replaced", receiver_replaced },

@@ -484,7 +484,12 @@ static void flush_dest(struct vsd_guest *g, struct vsd_dgram_dest *t)
 		g->dgrams.queued -= e->len + VSD_DGRAM_COST;
 		free(pop(&t->queue));
 	}
-	unlink_dest(g, t);
+	t->blind = false;
+	/* What lies on the ring may follow, and may have to wait again. */
+	if (g->dgrams.held_until)
+		g->from_due = true;
+	else
+		unlink_dest(g, t);
 }
 
 /* Those that nobody speaks for. True: some are left. */
@@ -538,7 +543,7 @@ static void keep(struct vsd_guest *g, struct vsd_dgram_dest *t, struct vsp_addr 
 		 struct iovec *iov, u32 niov, u32 len)
 {
 	struct vsd_dgrams *d = &g->dgrams;
-	bool first = !t;
+	bool first = !t || !t->queue.first;
 
 	if (!t)
 		t = new_dest(g, dst.port);
@@ -560,7 +565,7 @@ static void to_host(struct vsd_guest *g, struct vsp_addr src, struct vsp_addr ds
 {
 	struct vsd_dgram_dest *t = dest_at(g, dst.port);
 
-	switch (t ? SENT_LATER : try_send(g, src, dst, iov, niov)) {
+	switch (t && t->queue.first ? SENT_LATER : try_send(g, src, dst, iov, niov)) {
 	case SENT:
 		g->dgrams.n.from_guest++;
 		break;
@@ -572,6 +577,29 @@ static void to_host(struct vsd_guest *g, struct vsp_addr src, struct vsp_addr ds
 		break;
 	case SENT_NEVER:
 		break;
+	}
+}
+
+bool vsd_dgram_must_wait(struct vsd_guest *g, const struct vsp_hdr *hdr)
+{
+	const struct vsd_dgram_dest *t = g->dgrams.dests && hdr->op == VSP_OP_RW ? dest_at(g, hdr->dst.port) : NULL;
+
+	return t && t->queue.first && !hdr->buf_alloc && hdr->dst.cid == g->mux.params.host_cid;
+}
+
+void vsd_dgram_hold(struct vsd_guest *g, bool held)
+{
+	struct vsd_dgrams *d = &g->dgrams;
+
+	if (held && !d->held_until)
+		d->held_until = g->loop->now + VSD_DGRAM_HOLD_MS * VSD_MS;
+	if (held)
+		return;
+	d->held_until = 0;
+	for (struct vsd_dgram_dest *t = d->dests, *next; t; t = next) {
+		next = t->next;
+		if (!t->queue.first)
+			unlink_dest(g, t);
 	}
 }
 
@@ -939,7 +967,7 @@ static bool others_wait(struct vsd_guest *g, const struct vsd_dgram_dest *t)
 /* A receiver takes more. What it took is only free in a moment, and is for those first that no event speaks for. */
 static void dest_event(struct vsd_guest *g, struct vsd_dgram_dest *t)
 {
-	if (others_wait(g, t))
+	if (t->queue.first && others_wait(g, t))
 		t->blind = true;
 	else
 		flush_dest(g, t);
@@ -987,6 +1015,7 @@ void vsd_dgram_forget(struct vsd_guest *g)
 	d->known = false;
 	d->asked = false;
 	d->answer_until = 0;
+	vsd_dgram_hold(g, false);
 	d->n.no_guest += d->midway != NULL;
 	d->midway = NULL;
 	vsd_dgram_interrupt(g);

@@ -24,7 +24,12 @@ enum {
 	VSD_DGRAM_COST = 256,
 	VSD_DGRAM_REFUSALS = 100,  /* resets a second for datagrams that nobody is bound for */
 	VSD_DGRAM_RETRY_MS = 10,   /* until a receiver is tried again that no event speaks for */
-	VSD_DGRAM_BATCH = 32,	   /* datagrams of the guest that go out before what is for it has its turn */
+	VSD_DGRAM_HOLD_MS = 10,	   /* that datagrams stay on the ring for a receiver that takes nothing */
+	/*
+	 * Datagrams of the guest that go out before it has their buffers again, and what is for it has its turn: a half
+	 * of what a socket of our driver has on the ring, so that it fills the one half while the other goes out.
+	 */
+	VSD_DGRAM_BATCH = 16,
 	VSD_DGRAM_ANSWER_MS = 100, /* for a device to say that it has datagrams; no answer is the answer no */
 	VSD_DGRAM_DROPS = 64,	   /* datagrams of the host dropped at a time, where no guest takes them */
 	VSD_DGRAM_PREFIX_MAX = 32, /* bytes of "SENDTO 4294967295\n" or "FROM 4294967295 4294967295\n" */
@@ -130,6 +135,7 @@ struct vsd_dgram_counters {
  * @clients_sock: PATH_dgram
  * @sources: sockets for its ports, and other guests; @n_sources: how many
  * @dests: receivers that are slow; @n_dests: how many; @queued: bytes for all of them
+ * @held_until: datagrams were left on the tx ring until then, for receivers that take nothing now; 0: none
  * @retry_at: when receivers are tried again that no event speaks for; 0: never
  * @clients: host programs with a port, or NULL; @last_port: given out last
  * @dead_socks, @dead_dests: to be freed at the end of the turn
@@ -152,6 +158,7 @@ struct vsd_dgrams {
 	struct vsd_dgram_dest *dests;
 	u32 n_dests;
 	u32 queued;
+	u64 held_until;
 	u64 retry_at;
 	struct vsd_dgram_client *clients;
 	u32 last_port;
@@ -195,6 +202,12 @@ void vsd_dgram_event(struct vsd_watch *w);
 
 /* It is time: vsd_dgrams.retry_at. */
 void vsd_dgram_retry(struct vsd_guest *g);
+
+/* Is this a datagram in one packet for a receiver on the host that takes nothing now? It need not be taken yet. */
+bool vsd_dgram_must_wait(struct vsd_guest *g, const struct vsp_hdr *hdr);
+
+/* At the end of a batch: were such @held, left on the ring? They are taken after VSD_DGRAM_HOLD_MS in any case. */
+void vsd_dgram_hold(struct vsd_guest *g, bool held);
 
 /* A packet from the guest that is no datagram. */
 void vsd_dgram_interrupt(struct vsd_guest *g);

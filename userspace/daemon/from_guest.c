@@ -22,6 +22,8 @@
  * @only: the connection of all of them
  * @mixed: there is none: chains of others, or without payload, were among them
  * @left: chains at the end of the batch that were left on the ring
+ * @late: datagrams at the end of it whose receivers take nothing now
+ * @hurry: such are taken nevertheless
  */
 struct batch {
 	u32 niov;
@@ -31,6 +33,8 @@ struct batch {
 	struct vsd_conn *only;
 	bool mixed;
 	u16 left;
+	u16 late;
+	bool hurry;
 };
 
 /*
@@ -261,6 +265,29 @@ static void show(struct vsd_guest *g, const struct vsp_wire *wire, const struct 
 
 enum took { TOOK_ONE, TOOK_NONE, TOOK_NO_ROOM };
 
+/*
+ * Datagrams whose receiver takes nothing now stay on the ring for a short while, so that a flood is not faster than who
+ * reads it. But only as long as no chain of anybody else is behind them: then they are taken from the first on, to be
+ * kept or dropped. True: this chain was dealt with.
+ */
+static bool wait_for_receiver(struct vsd_guest *g, struct batch *b, const struct vsp_decoded *d)
+{
+	bool late = d->why == VSP_OK && d->hdr.type == VSP_TYPE_DGRAM && vsd_dgram_must_wait(g, &d->hdr);
+
+	if (b->hurry)
+		return false;
+	if (late) {
+		b->mixed = true;
+		b->late++;
+	} else if (b->late) {
+		vu_ring_unpop(&g->dev.rings[VU_RING_TX], b->late + 1);
+		b->late = 0;
+		b->hurry = true;
+		late = true;
+	}
+	return late;
+}
+
 static enum took take(struct vsd_guest *g, struct batch *b)
 {
 	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
@@ -268,6 +295,7 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 	struct vu_pop p = vu_ring_pop(r, &g->dev.mem, false, iov, VSD_BATCH_IOV - b->niov);
 	struct vsp_wire wire;
 	struct vsp_decoded d;
+	u32 have;
 
 	if (p.what == VU_POP_NO_ROOM)
 		return TOOK_NO_ROOM;
@@ -278,9 +306,12 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 	}
 	if (p.what != VU_POP_CHAIN)
 		return TOOK_NONE;
-	if (split_header(iov, p.niov, &wire) == VSP_HDR_LEN)
-		show(g, &wire, iov, &p);
+	have = split_header(iov, p.niov, &wire);
 	d = vsp_decode(&wire, p.bytes, g->mux.filter);
+	if (wait_for_receiver(g, b, &d))
+		return TOOK_ONE;
+	if (have == VSP_HDR_LEN)
+		show(g, &wire, iov, &p);
 	packet(g, b, &d, p.niov);
 	vsd_limit_take(&g->from_limit, g->opts->rate_kib, p.bytes, g->loop->now);
 	g->counters.packets_from_guest++;
@@ -292,7 +323,7 @@ static enum took take(struct vsd_guest *g, struct batch *b)
 bool vsd_from_guest(struct vsd_guest *g)
 {
 	struct vu_ring *r = &g->dev.rings[VU_RING_TX];
-	struct batch b = { 0 };
+	struct batch b = { .hurry = g->dgrams.held_until && g->loop->now >= g->dgrams.held_until };
 	enum took t = TOOK_ONE;
 	bool stopped = false, limited = false;
 
@@ -310,6 +341,11 @@ bool vsd_from_guest(struct vsd_guest *g)
 		t = take(g, &b);
 	}
 	flush_all(g, &b);
+	if (b.late) {
+		vu_ring_unpop(r, b.late);
+		b.left = b.late;
+	}
+	vsd_dgram_hold(g, b.late);
 	vu_ring_publish(r);
 	if (stopped) {
 		g->mux.rejects[VSP_REJECT_REPLIES]++;

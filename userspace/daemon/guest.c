@@ -189,6 +189,17 @@ void vsd_guest_event(struct vsd_watch *w, u32 events)
 	}
 }
 
+/* When what was left on the tx ring is to be taken. Of a ring that is not served, never: it is when that changes. */
+static u64 left_until(const struct vsd_guest *g)
+{
+	u64 bytes = g->held ? g->held_until : VSOCK_NEVER;
+	u64 dgrams = g->dgrams.held_until ? g->dgrams.held_until : VSOCK_NEVER;
+
+	if (!vu_ring_live(&g->dev.rings[VU_RING_TX]))
+		return VSOCK_NEVER;
+	return bytes < dgrams ? bytes : dgrams;
+}
+
 static void expire(struct vsd_guest *g)
 {
 	struct vsock_timer *t;
@@ -197,7 +208,7 @@ static void expire(struct vsd_guest *g)
 		vsd_conn_timeout((struct vsd_conn *)(void *)((u8 *)t - offsetof(struct vsd_conn, c.timer)));
 	if (g->host_paused && g->loop->now >= g->host_again)
 		vsd_listeners_poll(g, true);
-	if (g->held && g->loop->now >= g->held_until)
+	if (g->loop->now >= left_until(g))
 		g->from_due = true;
 	if (g->dgrams.retry_at && g->loop->now >= g->dgrams.retry_at)
 		vsd_dgram_retry(g);
@@ -271,7 +282,7 @@ u64 vsd_guest_deadline(const struct vsd_guest *g)
 		at = g->dgrams.answer_until;
 	if (g->session_at && g->session_at < at)
 		at = g->session_at;
-	return g->held && g->held_until < at ? g->held_until : at;
+	return left_until(g) < at ? left_until(g) : at;
 }
 
 void vsd_guest_report(const struct vsd_guest *g, enum vsd_level level)
