@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -48,7 +49,8 @@ static void uffd_resolve(int fd)
 struct reader {
 	int fd;
 	u8 *to;
-	ssize_t got;
+	ssize_t got; /* or -errno */
+	atomic_bool over;
 };
 
 static void *read_into_fault(void *arg)
@@ -56,6 +58,9 @@ static void *read_into_fault(void *arg)
 	struct reader *r = arg;
 
 	r->got = recv(r->fd, r->to, 1000, 0);
+	if (r->got < 0)
+		r->got = -errno;
+	r->over = true;
 	return NULL;
 }
 
@@ -64,7 +69,7 @@ static void stuck_reader(void)
 {
 	int l = host_listen(PORT, 8), uffd;
 	struct flow stuck, other;
-	struct reader reader;
+	struct reader reader = { 0 };
 	pthread_t thread;
 	u8 rest[5000];
 
@@ -85,7 +90,11 @@ static void stuck_reader(void)
 		stuck.sent += hdr.len;
 		if (round == 0) {
 			CHECK(!pthread_create(&thread, NULL, read_into_fault, &reader));
-			CHECK(host_wait(uffd, POLLIN, WAIT_MS));
+			if (!host_wait(uffd, POLLIN, WAIT_MS)) {
+				fprintf(stderr, "# no fault; recv() %s: %zd\n", reader.over ? "is over" : "waits",
+					reader.got);
+				CHECK(false);
+			}
 		}
 		flow_to_host(&g, &other, 10000, 1000, PEER_TWO);
 		flow_to_guest(&g, &other, 10000, 1000);
