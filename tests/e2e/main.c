@@ -53,13 +53,14 @@ int main(int argc, char **argv)
 						  siblings_tests,  control_tests,  defects_tests,  faults_tests,
 						  dgram_tests,	   sockets_tests,  forward_tests,  migrate_tests,
 						  sandbox_tests,   vguest_tests };
+	const char *options = getenv("VSOCKD_OPTIONS");
 	bool good = true;
 
 	if (!getenv("VSOCKD")) {
 		fprintf(stderr, "e2e: VSOCKD is not set to a vsockd\n");
 		return TEST_SKIPPED;
 	}
-	if (getenv("VSOCKD_OPTIONS") && strstr(getenv("VSOCKD_OPTIONS"), "strict") && !fix_namespaces()) {
+	if (options && strstr(options, "strict") && !fix_namespaces()) {
 		puts("there are no user namespaces for us");
 		return TEST_SKIPPED;
 	}
