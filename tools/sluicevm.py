@@ -419,12 +419,11 @@ def our_modules(kernel):
 class Channel:
     """A shell loop in the guest at the other end of a socket; one command at a time."""
 
-    def __init__(self, name, path, nonce):
+    def __init__(self, name, sock, nonce):
         self.name = name
         self.nonce = nonce
         self.buffer = b""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(str(path))
+        self.sock = sock
 
     def _answer(self, marker, deadline, sink):
         pattern = re.compile(marker + re.escape(self.nonce.encode()) + rb" (\d+)\n")
@@ -471,9 +470,8 @@ class Channel:
 class Qmp:
     """QEMU's control socket."""
 
-    def __init__(self, path):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(str(path))
+    def __init__(self, sock):
+        self.sock = sock
         self.sock.settimeout(60)
         self.stream = self.sock.makefile("r", encoding="utf-8")
         self.events = []
@@ -666,11 +664,9 @@ class VM:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _attach(self):
-        for path in ("qmp", "command", "script"):
-            self._wait_socket(self.dir / path)
-        self.command_channel = Channel("command", self.dir / "command", self.nonce)
-        self.script_channel = Channel("script", self.dir / "script", self.nonce)
-        self.qmp = Qmp(self.dir / "qmp")
+        self.command_channel = Channel("command", self._connect("command"), self.nonce)
+        self.script_channel = Channel("script", self._connect("script"), self.nonce)
+        self.qmp = Qmp(self._connect("qmp"))
 
     def start(self):
         """Boot, and return when the guest answers."""
@@ -687,7 +683,7 @@ class VM:
                 self.qmp.command("set-action", reboot="shutdown")
         except (TimeoutError, OSError) as error:
             late = isinstance(error, TimeoutError)
-            what = f"did not come up within {self.boot_timeout} s" if late else "died at boot"
+            what = f"did not come up within {self.boot_timeout} s" if late else f"died at boot: {error}"
             raise self._killed(f"{self.name}: {what}\n") from None
         except BaseException:
             self.kill()
@@ -736,12 +732,23 @@ class VM:
         self.qmp.command("set-action", reboot="reset")    # or -no-reboot would end QEMU, at the firmware's own, too
         self.qmp.command("system_reset")
 
-    def _wait_socket(self, path):
-        def there():
+    def _connect(self, name):
+        """To a socket of QEMU's, which is there a moment before it can be connected to."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+        def connected():
             if self.process.poll() is not None:
                 raise Failure(f"QEMU did not start:\n{self.qemu_log.read_text()}")
-            return path.exists()
-        wait_for(there, 30, f"QEMU's socket {path.name}")
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                sock.connect(str(self.dir / name))
+                return True
+            return False
+        try:
+            wait_for(connected, 30, f"QEMU's socket {name}")
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _tail(self):
         self.keep_logs = True
