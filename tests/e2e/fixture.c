@@ -454,6 +454,12 @@ u32 fix_said(const struct fix *f, const char *part)
 	return n;
 }
 
+void fix_await_said(const struct fix *f, const char *part, u32 lines)
+{
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; fix_said(f, part) < lines;)
+		CHECK(fix_now_ms() < until);
+}
+
 void fix_reject(struct fix *f, const char *name, u64 least)
 {
 	u64 until = fix_now_ms() + PEER_WAIT_MS;

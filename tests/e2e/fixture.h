@@ -129,6 +129,9 @@ u64 fix_counter(const struct fix *f, const char *name);
 /* How many lines of its log say this. */
 u32 fix_said(const struct fix *f, const char *part);
 
+/* Wait until so many do. */
+void fix_await_said(const struct fix *f, const char *part, u32 lines);
+
 /* Let the daemon see nothing of what follows, and then all of it at once. */
 void fix_pause(struct fix *f);
 void fix_resume(struct fix *f);

@@ -115,27 +115,6 @@ static void truncated_memory(void)
 	fix_fleet_end(f, 3);
 }
 
-/* Wait until the log says this @times. */
-static void await_log(struct fix *f, const char *text, u32 times)
-{
-	u64 until = fix_now_ms() + PEER_WAIT_MS;
-	static char log[1 << 20];
-	size_t len;
-	u32 found;
-
-	do {
-		FILE *file = fopen(f->log, "r");
-
-		CHECK(file && fix_now_ms() < until);
-		len = fread(log, 1, sizeof(log) - 1, file);
-		log[len] = '\0';
-		fclose(file);
-		found = 0;
-		for (const char *at = log; (at = strstr(at, text)) != NULL; at++)
-			found++;
-	} while (found < times);
-}
-
 static void read_again(void)
 {
 	static const char *const keys[][3] = {
@@ -155,7 +134,7 @@ static void read_again(void)
 	l = fix_listener(&f[0], 1001);
 	fix_write_file(f, 3, keys[1]);
 	CHECK(!kill(f->pid, SIGHUP));
-	await_log(f, "was read again: 2 guests", 1);
+	fix_await_said(f, "was read again: 2 guests", 1);
 	/* One goes on, under new rules; one went; one came. */
 	say(&f[0], fd, 'x');
 	fix_send(&f[0], from(&f[0], 1001, 51, VSP_OP_REQUEST));
@@ -167,7 +146,7 @@ static void read_again(void)
 	CHECK(!kill(f->pid, SIGHUP));
 	CHECK(recv(f[2].peer.f.chan.fd, &c, 1, 0) == 0);
 	peer_close(&f[2].peer);
-	await_log(f, "was read again: 2 guests", 2);
+	fix_await_said(f, "was read again: 2 guests", 2);
 	say(&f[0], fd, 'y');
 	fix_send(&f[0], from(&f[0], 1001, 52, VSP_OP_REQUEST));
 	close(accept(l, NULL, NULL));
@@ -175,7 +154,7 @@ static void read_again(void)
 	/* A file that makes no sense changes nothing. */
 	fix_write_file(f, 3, keys[3]);
 	CHECK(!kill(f->pid, SIGHUP));
-	await_log(f, "/config:3: tx-buffer-size: none: give a number", 1);
+	fix_await_said(f, "/config:3: tx-buffer-size: none: give a number", 1);
 	say(&f[0], fd, 'z');
 	close(fd);
 	fix_fleet_end(f, 3);

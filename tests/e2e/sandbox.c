@@ -161,12 +161,6 @@ static u32 open_directories(const struct fix *f)
 	return n;
 }
 
-static void await_said(const struct fix *f, const char *part)
-{
-	for (u64 until = fix_now_ms() + PEER_WAIT_MS; !fix_said(f, part);)
-		CHECK(fix_now_ms() < until);
-}
-
 static bool writable(const struct fix *f, const char *path)
 {
 	struct statvfs vfs;
@@ -235,10 +229,10 @@ static void strict_refusals(void)
 	fix_fleet_file(f, 2, keys);
 	fix_write_file(f, 2, more);
 	CHECK(!kill(f[0].pid, SIGHUP));
-	await_said(&f[0], ":3: sandbox: strict: abstract names and forward-cid are not to be had");
+	fix_await_said(&f[0], ":3: sandbox: strict: abstract names and forward-cid are not to be had", 1);
 	fix_write_file(f, 1, keys);
 	CHECK(!kill(f[0].pid, SIGHUP));
-	await_said(&f[0], "was read again: 1 guest");
+	fix_await_said(&f[0], "was read again: 1 guest", 1);
 	CHECK(access(f[1].socket, F_OK));
 	fix_fleet_end(f, 1);
 }

@@ -211,14 +211,13 @@ static int make_path(const char *path)
 	int err = copy ? 0 : -ENOMEM;
 
 	for (char *at = copy; at && !err; at = *at ? at + 1 : NULL) {
+		char end;
+
 		at += strcspn(at, "/");
-		if (*at) {
-			*at = '\0';
-			err = mkdir(copy, 0755) && errno != EEXIST ? -errno : 0;
-			*at = '/';
-		} else {
-			err = mkdir(copy, 0755) && errno != EEXIST ? -errno : 0;
-		}
+		end = *at;
+		*at = '\0';
+		err = mkdir(copy, 0755) && errno != EEXIST ? -errno : 0;
+		*at = end;
 	}
 	free(copy);
 	return err;
