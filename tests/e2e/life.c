@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -289,6 +290,13 @@ static void ring_message(struct fix *f, enum vu_request request, u32 index, u32 
 	CHECK(!vu_front_call(&f->peer.f, &msg, false));
 }
 
+static bool hung_up(int fd, int ms)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, ms) == 1 && (p.revents & POLLHUP);
+}
+
 static void renew_ring(struct vu_drv *d)
 {
 	u32 size = d->size;
@@ -438,6 +446,29 @@ static void running_rings_are_kept(void)
 	}
 }
 
+/* Its other end tells whether the device still has it, for the device says nothing there. */
+static void request_channel_is_kept(void)
+{
+	struct fix f;
+	int l, first[2], second[2];
+
+	begin(&f, &l);
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, first) && !socketpair(AF_UNIX, SOCK_STREAM, 0, second));
+	ring_message(&f, VU_SET_BACKEND_REQ_FD, 0, 0, first[1]);
+	close(first[1]);
+	close(fix_open(&f, l, 1000, 50));
+	CHECK(!hung_up(first[0], 0));
+	ring_message(&f, VU_SET_BACKEND_REQ_FD, 0, 0, second[1]);
+	close(second[1]);
+	CHECK(hung_up(first[0], PEER_WAIT_MS) && !hung_up(second[0], 0));
+	/* Without a descriptor it makes no sense, and the session ends. */
+	ring_message(&f, VU_SET_BACKEND_REQ_FD, 0, 0, -1);
+	CHECK(hung_up(second[0], PEER_WAIT_MS) && hung_up(f.peer.f.chan.fd, PEER_WAIT_MS));
+	close(first[0]);
+	close(second[0]);
+	fix_end(&f);
+}
+
 const struct test life_tests[] = {
 	{ "life: the guest half-closes", guest_half_closes },
 	{ "life: the host half-closes", host_half_closes },
@@ -455,6 +486,7 @@ const struct test life_tests[] = {
 	{ "life: a reboot ends them", reboot_ends_connections },
 	{ "life: disabled rings begin anew", disabled_rings_begin_anew },
 	{ "life: running rings are kept", running_rings_are_kept },
+	{ "life: the request channel is kept", request_channel_is_kept },
 	{ "life: every packet states credit", every_packet_states_credit },
 	{ "life: reserved CIDs are refused", reserved_cids_are_refused },
 	{ 0 },

@@ -9,9 +9,13 @@
 #define DEV_FEATURES                                                                                            \
 	(VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_INDIRECT_DESC) | VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_IN_ORDER) | \
 	 VU_BIT(VU_F_LOG_ALL) | VU_BIT(VU_F_PROTOCOL_FEATURES))
-#define DEV_PROTOCOL                                                                                   \
-	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_LOG_SHMFD) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_CONFIG) | \
-	 VU_BIT(VU_PF_CONFIGURE_MEM_SLOTS))
+/*
+ * This device has nothing to ask for. But virtio_uml requests an interrupt for the channel that BACKEND_REQ gives, and
+ * those of its rings share that; without it the rings would ask for number 0, the timer's, and the driver not bind.
+ */
+#define DEV_PROTOCOL                                                                                        \
+	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_LOG_SHMFD) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_BACKEND_REQ) | \
+	 VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_CONFIGURE_MEM_SLOTS))
 
 /* What became of a message: facts as in vu_dev_news, or a reason to end the session. */
 struct outcome {
@@ -37,6 +41,7 @@ void vu_dev_init(struct vu_dev *d, u64 features, u64 guest_cid, u32 ring_size_ma
 {
 	memset(d, 0, sizeof(*d));
 	d->chan.fd = -1;
+	d->req_fd = -1;
 	vu_mem_init(&d->mem);
 	for (u32 i = 0; i < VU_RINGS_MAX; i++)
 		vu_ring_init(&d->rings[i]);
@@ -75,6 +80,7 @@ static void ring_stop(struct vu_ring *r)
 void vu_dev_end(struct vu_dev *d)
 {
 	vu_chan_close(&d->chan);
+	close_fd(&d->req_fd);
 	for (u32 i = 0; i < VU_RINGS_MAX; i++) {
 		ring_stop(&d->rings[i]);
 		vu_ring_init(&d->rings[i]);
@@ -316,6 +322,17 @@ static struct outcome get_config(struct vu_dev *d, struct vu_msg *msg)
 	return (struct outcome){ .reply = true };
 }
 
+static struct outcome keep_req_fd(struct vu_dev *d, struct vu_msg *msg)
+{
+	int fd = vu_msg_take_fd(msg, 0);
+
+	if (fd < 0)
+		return ended("request channel without its descriptor");
+	close_fd(&d->req_fd);
+	d->req_fd = fd;
+	return fine;
+}
+
 static struct outcome serve(struct vu_dev *d, struct vu_msg *msg)
 {
 	switch (msg->request) {
@@ -344,6 +361,8 @@ static struct outcome serve(struct vu_dev *d, struct vu_msg *msg)
 	case VU_SET_LOG_FD:
 		/* Where to say that something was logged; nobody waits for that, who reads the log looks by itself. */
 		return fine;
+	case VU_SET_BACKEND_REQ_FD:
+		return keep_req_fd(d, msg);
 	case VU_GET_MAX_MEM_SLOTS:
 		return reply_u64(msg, VU_MEM_REGIONS_MAX);
 	case VU_ADD_MEM_REG:

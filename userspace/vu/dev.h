@@ -34,6 +34,7 @@ enum {
  * @protocol: protocol features in force
  * @ring_size_max: largest ring we take
  * @config: struct virtio_vsock_config: guest_cid
+ * @req_fd: where a device could ask the front-end for things, -1 while there is none; kept open, never used
  */
 struct vu_dev {
 	struct vu_chan chan;
@@ -44,6 +45,7 @@ struct vu_dev {
 	u64 protocol;
 	u32 ring_size_max;
 	__le64 config;
+	int req_fd;
 };
 
 /* What one message did, as bits. */
