@@ -80,7 +80,7 @@ echo "<5>sluice-init: started" >/dev/kmsg
 failed() { echo "sluice-init: failed: $*" >/dev/kmsg; }
 load() { for module; do modprobe "$module" || failed "modprobe $module"; done; }
 
-load virtio_pci virtio_console
+load $PORT_MODULES
 # Not with the shell's own modprobe, which knows no install lines; see MODPROBE_CONF.
 [ -z "$OURS" ] || /sbin/modprobe vst_common || failed "modprobe vst_common"
 load $LOAD
@@ -98,8 +98,8 @@ fi
 NEWLINE_SIGN=$(printf '\001') NEWLINE='
 '
 
-serve() { # PORT: answer requests until the other end closes
-    device= tries=0
+serve() { # PORT LINE: answer requests until the other end closes; there or, if there is such, on a serial line
+    device=$2 tries=0
     until [ -n "$device" ]; do    # ports appear one by one, some time after the driver
         for sysfs in /sys/class/virtio-ports/*; do
             [ "$(cat $sysfs/name 2>/dev/null)" = "org.sluice.$1" ] && device=/dev/${sysfs##*/}
@@ -109,6 +109,7 @@ serve() { # PORT: answer requests until the other end closes
         [ -n "$device" ] || usleep 20000
     done
     exec 3<>"$device"
+    [ -z "$2" ] || stty raw -echo <&3
     printf '%s 0\n' "$NONCE" >&3    # waits for the other end
     . /etc/sluice.env
     cd /root
@@ -126,8 +127,8 @@ if [ -n "$SHELL_ON_CONSOLE" ]; then
     ( . /etc/sluice.env; cd /root; setsid cttyhack sh )
     poweroff -f
 fi
-serve command &
-serve script
+serve command $COMMAND_LINE &
+serve script $SCRIPT_LINE
 """
 
 NEWLINE_SIGN = b"\x01"    # a newline within a request
@@ -384,18 +385,19 @@ def modules_layer(kernel, names, updates):
 
 
 class KernelDirectory:
-    """A kernel that somebody built: DIRECTORY holds vmlinuz and lib/modules/RELEASE."""
+    """A kernel that somebody built: DIRECTORY holds lib/modules/RELEASE and vmlinuz, or linux: User-Mode-Linux."""
 
     def __init__(self, directory):
         self.dir = Path(directory).resolve()
         self.name = self.dir.name
+        images = [self.dir / name for name in ("vmlinuz", "linux") if (self.dir / name).exists()]
         releases = [p.name for p in (self.dir / "lib/modules").glob("*")]
-        if not (self.dir / "vmlinuz").exists() or len(releases) != 1:
-            raise Failure(f"{self.dir} is no kernel directory: it needs vmlinuz and one lib/modules/RELEASE")
-        self.release = releases[0]
+        if len(images) != 1 or len(releases) != 1:
+            raise Failure(f"{self.dir} is no kernel directory: it needs vmlinuz or linux, and one lib/modules/RELEASE")
+        self.image, self.release = images[0], releases[0]
 
     def path(self, what):
-        return self.dir / "vmlinuz" if what == "image" else self.dir / "lib/modules" / self.release
+        return self.image if what == "image" else self.dir / "lib/modules" / self.release
 
 
 def find_kernel(name):
@@ -551,6 +553,7 @@ class VM:
     """
 
     at_end = []    # functions of a VM, to be called before it powers off
+    ports = {"PORT_MODULES": "virtio_pci virtio_console"}    # for its init, where the two ways into it are
 
     def __init__(self, kernel="6.1", driver="none", cpus=None, cpu="", mem=512, load=(), load_driver=True, modules=(),
                  programs=(), files=None, vsock=None, share_root=False, env=None, allow=(), qemu_args=(), append="",
@@ -587,7 +590,8 @@ class VM:
         cpio.file("etc/sluice.conf", f"NONCE={self.nonce}\nLOAD='{' '.join(self.load)}'\n"
                   f"OURS={'1' if self.driver == 'ours' and self.load else ''}\n"
                   f"SHARE_ROOT={'1' if self.share_root else ''}\nSHARE_VISIBLE='{' '.join(visible)}'\n"
-                  f"SHELL_ON_CONSOLE={'1' if shell else ''}\n", executable=False)
+                  f"SHELL_ON_CONSOLE={'1' if shell else ''}\n" +
+                  "".join(f"{name}='{value}'\n" for name, value in self.ports.items()), executable=False)
         quoted = {k: "'" + str(v).replace("'", "'\\''") + "'" for k, v in self.env.items()}
         cpio.file("etc/sluice.env", "".join(f"export {k}={v}\n" for k, v in quoted.items()), executable=False)
         for program in self.programs:
@@ -654,14 +658,16 @@ class VM:
 
     # Running it
 
-    def _start_qemu(self):
-        argv = self._qemu_command(self._write_initramfs(shell=False), shell=False)
+    def _start_program(self, argv, **popen):
         self.console.touch()
         self.qemu_log = self.log_dir / f"{self.name}.qemu.log"
         with open(self.qemu_log, "w", encoding="utf-8") as log:
             log.write(" ".join(argv) + "\n")
             log.flush()
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log, **{"stdout": log, **popen})
+
+    def _start_qemu(self):
+        self._start_program(self._qemu_command(self._write_initramfs(shell=False), shell=False))
 
     def _attach(self):
         self.command_channel = Channel("command", self._connect("command"), self.nonce)

@@ -855,10 +855,12 @@ static void fault(struct worker *w)
 
 	if (fd < 0)
 		return;
-	area = mmap(NULL, (pages + 1) * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* The last page stays without access: a hole could be filled by another thread, and takes memory to make. */
+	area = mmap(NULL, (pages + 1) * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (area == MAP_FAILED)
 		goto out;
-	munmap(area + pages * page, page);
+	if (mprotect(area, pages * page, PROT_READ | PROT_WRITE))
+		goto unmap;
 	room = pages * page - rnd(w, 4000);
 	fill(area + pages * page - room, 0, room);
 	got = send(fd, area + pages * page - room, room + 1 + rnd(w, 5000), MSG_NOSIGNAL);
@@ -883,7 +885,7 @@ static void fault(struct worker *w)
 	if (check(area + pages * page - room, 0, n < room ? n : room, "fault, first part"))
 		take(w, fd, n, (size_t)got - n, "fault, rest");
 unmap:
-	munmap(area, pages * page);
+	munmap(area, (pages + 1) * page);
 out:
 	close(fd);
 }
