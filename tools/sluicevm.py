@@ -35,6 +35,7 @@ from sluicekernel import Failure, cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = int(os.environ.get("SLUICE_PATIENCE") or 1)    # times what is waited for: some kernels are slow
+CPUS = int(os.environ.get("SLUICE_CPUS") or 0)    # of a VM that does not say how many it has
 
 # A line of the kernel log that matches one of these fails the run.
 COMPLAINTS = [
@@ -538,7 +539,7 @@ class VM:
 
     kernel      "6.1", "6.12", "newest", or a directory (see KernelDirectory)
     driver      "ours" (our modules installed and the guest driver loaded), "stock" or "none"
-    cpus        2, if it does not say; the newest kernel has 1
+    cpus        if it does not say, what SLUICE_CPUS in the environment says, or 2; the newest kernel has 1
     cpu         what to change of the processor, as QEMU's -cpu has it
     load        further modules to load at boot, in order
     load_driver False: install, but do not load
@@ -560,7 +561,7 @@ class VM:
                  accel="auto", log_dir=None, name="vm", boot_timeout=None):
         self.kernel = find_kernel(kernel)
         # Emulated, several CPUs of the newest kernel trip over its patching of its own code, before any module.
-        self.driver, self.cpus = driver, cpus or (1 if kernel == "newest" else 2)
+        self.driver, self.cpus = driver, cpus or CPUS or (1 if kernel == "newest" else 2)
         if driver not in ("ours", "stock", "none"):
             raise Failure(f"driver '{driver}' is none of: ours, stock, none")
         self.load = ([STOCK_DRIVER] if driver != "none" and load_driver else []) + list(load)
