@@ -168,8 +168,8 @@ static bool gave_up(const struct worker *w, int error, time_t since)
 }
 
 /*
- * Whether this thread's allocations may fail. Not while it makes a thread or a process: the kernel prints a trace where
- * it has no memory for a stack.
+ * Whether this thread's allocations may fail. Not while it makes a thread, a process or a BPF program: the kernel
+ * prints a trace where it has no memory for these.
  */
 static void fail_allocations(bool on)
 {
@@ -677,7 +677,12 @@ static int put_into_sockmap(int fd)
 				.license = (uintptr_t) "Dual BSD/GPL" };
 	union bpf_attr map = { .map_type = BPF_MAP_TYPE_SOCKMAP, .key_size = 4, .value_size = 4, .max_entries = 1 };
 	union bpf_attr attach = { .attach_type = BPF_SK_SKB_VERDICT }, update = { 0 };
-	int prog_fd = bpf(BPF_PROG_LOAD, &load), map_fd = bpf(BPF_MAP_CREATE, &map), key = 0;
+	int prog_fd, map_fd, key = 0;
+
+	fail_allocations(false);
+	prog_fd = bpf(BPF_PROG_LOAD, &load);
+	fail_allocations(true);
+	map_fd = bpf(BPF_MAP_CREATE, &map);
 
 	attach.target_fd = (uint32_t)map_fd;
 	attach.attach_bpf_fd = (uint32_t)prog_fd;
