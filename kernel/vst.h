@@ -223,6 +223,7 @@ struct vst_traffic {
  * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
  * @close_armed: it is
  * @released: close() was called; the socket lives on for the peer's answer
+ * @lingers: and waits for it (SO_LINGER)
  * @orphan: it is counted in vst_link.n_orphans for that
  * @need: bytes that the message a writer waits with needs, of a seqpacket flow; 0: nobody waits
  * @close_waits: how often the close timer was prolonged
@@ -286,6 +287,7 @@ struct vst_flow {
 	struct delayed_work close_timer;
 	bool close_armed;
 	bool released;
+	bool lingers;
 	bool orphan;
 	u32 close_waits;
 	u32 need;
