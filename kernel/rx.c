@@ -461,16 +461,14 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	return !res.no_flow;
 }
 
-static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *hdr)
+static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *hdr, struct vst_ask ask)
 {
 	struct sockaddr_vm addr;
 	struct sock *sk;
 
 	/* A reset for what is already gone is the normal end of two closes that crossed. */
-	if (hdr->op == VSP_OP_RST) {
-		vst_listen_cancel(link, hdr);
+	if (hdr->op == VSP_OP_RST)
 		return VSP_OK;
-	}
 	if (hdr->op != VSP_OP_REQUEST)
 		return VSP_REJECT_NO_FLOW;
 	vsock_addr_init(&addr, hdr->dst.cid, hdr->dst.port);
@@ -482,7 +480,7 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
 		sock_put(sk);
 		return VSP_REJECT_NO_FLOW;
 	}
-	return vst_listen_request(link, sk, hdr);
+	return vst_listen_request(link, sk, hdr, ask);
 }
 
 /**
@@ -496,6 +494,7 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
  */
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload)
 {
+	struct vst_ask ask = vst_link_ask(link);
 	struct vsp_filter filter = { .my_cid = READ_ONCE(link->local_cid),
 				     .peer_cid = link->peer_cid,
 				     .types = link->types };
@@ -510,8 +509,12 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 		vst_tap(wire, payload->data, payload->data ? min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)) : 0);
 	if (vst_dgram_rx(link, &d, payload))
 		return;
-	if (d.why == VSP_OK || vsp_ends_flow(d.why))
+	if (d.why == VSP_OK || vsp_ends_flow(d.why)) {
+		/* In this order: what is being granted just now is stopped, or found. */
+		if (d.hdr.op == VSP_OP_RST)
+			vst_listen_cancel(link, &d.hdr);
 		flow = vst_flow_find(link->side, &key);
+	}
 	if (flow) {
 		served = rx_flow(link, flow, &d, payload);
 		vst_flow_put(flow);
@@ -519,7 +522,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 	if (served)
 		return;
 	if (d.why == VSP_OK)
-		d.why = rx_no_flow(link, &d.hdr);
+		d.why = rx_no_flow(link, &d.hdr, ask);
 	if (d.why == VSP_OK)
 		return;
 	vst_link_reject(link, d.why);

@@ -433,6 +433,7 @@ static int connect_flow(struct vsock_sock *vsk)
 	struct vst_flow *flow = fresh_flow(vsk);
 	struct vst_key key = { 0 };
 	struct vst_link *link;
+	struct vst_ask ask;
 	int err;
 
 	if (!flow)
@@ -440,12 +441,13 @@ static int connect_flow(struct vsock_sock *vsk)
 	link = flow->side->route(vsk->remote_addr.svm_cid);
 	if (IS_ERR(link))
 		return PTR_ERR(link);
+	ask = vst_link_ask(link);
 	key.local.cid = READ_ONCE(link->local_cid);
 	key.local.port = vsk->local_addr.svm_port;
 	key.remote.cid = vsk->remote_addr.svm_cid;
 	key.remote.port = vsk->remote_addr.svm_port;
 	key.type = sk_vsock(vsk)->sk_type == SOCK_STREAM ? VSP_TYPE_STREAM : VSP_TYPE_SEQPACKET;
-	err = vst_flow_insert(flow, link, key);
+	err = vst_flow_insert(flow, link, key, &ask);
 	if (!err)
 		vst_step(flow, VSP_EV_CONNECT);
 	return err;

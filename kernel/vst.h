@@ -165,6 +165,16 @@ struct vst_pkt {
 	u8 data[];
 };
 
+/**
+ * struct vst_ask - a connection that is asked for, until its flow is in the table
+ * @resets: vst_link.resets when it was
+ * @cancelled: the peer gave up; under vst_link.flows_lock, read without it, too
+ */
+struct vst_ask {
+	u32 resets;
+	bool cancelled;
+};
+
 /* What vst_link_next() hands to the ring: a packet, or a header alone. */
 struct vst_out {
 	struct vst_pkt *pkt;  /* the callee's from now on; NULL for a header alone */
@@ -433,11 +443,11 @@ enum vst_drop {
  *
  * @flows_lock: guards
  * @flows: every flow in the table that runs over this link
+ * @resets: how often all of them, and those that were asked for, have ended; read without the lock, too
  *
  * @inbox_lock: guards
  * @inboxes: requests on their way to listeners
  * @n_requests: how many, all listeners together
- * @resets: how often those that had come were forgotten; read without the lock, too
  *
  * @dgrams: see dgram.h
  *
@@ -475,11 +485,11 @@ struct vst_link {
 
 	spinlock_t flows_lock;
 	struct list_head flows;
+	u32 resets;
 
 	spinlock_t inbox_lock;
 	struct list_head inboxes;
 	u32 n_requests;
-	u32 resets;
 
 	struct vst_dgrams dgrams;
 
@@ -503,7 +513,7 @@ extern unsigned int vst_max_resets;
 struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk);
 void vst_flow_get(struct vst_flow *flow);
 void vst_flow_put(struct vst_flow *flow);
-int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key);
+int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key, const struct vst_ask *ask);
 void vst_flow_forget(struct vst_flow *flow);
 struct vst_flow *vst_flow_of_unlocked(const struct vsock_sock *vsk);
 struct vst_flow *vst_flow_find(struct vst_side *side, const struct vst_key *key);
@@ -518,6 +528,7 @@ bool vst_link_tryget(struct vst_link *link);
 void vst_link_put(struct vst_link *link);
 void vst_link_up(struct vst_link *link);
 void vst_link_down(struct vst_link *link);
+struct vst_ask vst_link_ask(const struct vst_link *link);
 void vst_link_reset(struct vst_link *link);
 void vst_link_set_cid(struct vst_link *link, u32 cid);
 void vst_link_reject(struct vst_link *link, enum vsp_reject why);
@@ -611,8 +622,8 @@ void vst_rx_accepted(struct vst_link *link, struct sock *sk);
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload);
 
 /* listen.c */
-enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr);
-void vst_listen_forget(struct vst_link *link);
+enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr,
+				   struct vst_ask ask);
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 
 /* sock.c */
