@@ -97,6 +97,13 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 			return VSP_EV_VIOLATION;
 		}
 		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) || flow->records.count);
+	case VSP_OP_RESPONSE:
+		/* So an earlier one answered an attempt that was given up, and this payload was of that. */
+		if (flow->traffic.rx_packets) {
+			res->why = VSP_REJECT_STATE;
+			return VSP_EV_VIOLATION;
+		}
+		return VSP_EV_RESPONSE;
 	case VSP_OP_RST:
 		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));
 	case VSP_OP_CREDIT_REQUEST:
@@ -441,6 +448,12 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	if (flow->over) {
 		spin_unlock(&flow->lock);
 		return false;
+	}
+	/* Of an earlier attempt. Not answered: the reset might leave behind the request, and end this one. */
+	if (!flow->open && !flow->requested) {
+		spin_unlock(&flow->lock);
+		vst_link_reject(link, d->why == VSP_OK ? VSP_REJECT_STATE : d->why);
+		return true;
 	}
 	v = judge(flow, &d->hdr, d->why, &res);
 	payload->len = d->hdr.len;

@@ -261,6 +261,7 @@ struct vst_traffic {
  * @skb_busy: read_skb() takes what is in @rx: readers wait until it has
  * @for_skb: what arrived just now is for read_skb(), which is about to be called: likewise
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
+ * @requested: the request has left; what arrives before that is of an earlier attempt with this address
  * @open: payload may arrive
  * @closing: close() was called; payload is discarded
  * @over: the receiver saw the end; the flow leaves the table
@@ -324,6 +325,7 @@ struct vst_flow {
 	bool rx_missed;
 	bool skb_busy;
 	bool for_skb;
+	bool requested;
 	bool open;
 	bool closing;
 	bool over;
