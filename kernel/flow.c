@@ -152,19 +152,28 @@ void vst_flow_put(struct vst_flow *flow)
  * @flow: a flow that was never in the table
  * @link: the device; a reference is taken over, also on failure
  * @key: the address
+ * @ask: since when the connection is asked for
  *
- * Return: 0, -EADDRINUSE if a connection with this address exists, -ENODEV if the link went down, -ENOMEM.
+ * Return: 0, -EADDRINUSE if a connection with this address exists, -ENODEV if the link went down, -ECONNRESET if it was
+ * reset since or the peer gave up, -ENOMEM.
  */
-int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key)
+int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key, const struct vst_ask *ask)
 {
-	int err = -ENODEV;
+	int err;
 
 	flow->link = link;
 	flow->key = key;
 	spin_lock(&link->flows_lock);
 	vst_flow_get(flow);
-	/* A link that goes down resets its flows under this lock: this one is among them, or is not let in. */
-	if (READ_ONCE(link->up))
+	/*
+	 * A link that goes down or is reset ends its flows under this lock, and a peer that gives up says so before it
+	 * looks for one: this flow is seen then, or is not let in.
+	 */
+	if (!READ_ONCE(link->up))
+		err = -ENODEV;
+	else if (ask->cancelled || ask->resets != link->resets)
+		err = -ECONNRESET;
+	else
 		err = rhashtable_lookup_insert_fast(&flow->side->flows, &flow->hash, flow_params);
 	if (!err)
 		list_add_tail(&flow->on_link, &link->flows);

@@ -121,11 +121,25 @@ static void flow_gone(struct vst_flow *flow)
 }
 
 /**
+ * vst_link_ask - a connection is asked for from now on
+ * @link: the device
+ *
+ * To be called before a request is taken to be for us, or our CID is looked at: both are of after the last reset then,
+ * or vst_flow_insert() finds another one.
+ */
+struct vst_ask vst_link_ask(const struct vst_link *link)
+{
+	/* Pairs with smp_store_release() in vst_link_reset(). */
+	return (struct vst_ask){ .resets = smp_load_acquire(&link->resets) };
+}
+
+/**
  * vst_link_reset - end every connection of a link, those still connecting included
  * @link: the device; may be up or down
  *
  * virtio 1.4 5.10.6.7, driver: existing connections are shut down on TRANSPORT_RESET. Sockets see ECONNRESET at once.
- * Requests that wait for their listener are of no connection any more. Their answer would make one that ends never.
+ * Requests that wait for their listener, or are being granted, are of no connection any more. Their answer would make
+ * one that ends never.
  * Not through vsock_for_each_connected_socket(): it misses sockets that are connecting, and its lock is the wrong way
  * round.
  */
@@ -134,8 +148,9 @@ void vst_link_reset(struct vst_link *link)
 	struct vst_flow *flow;
 	LIST_HEAD(flows);
 
-	vst_listen_forget(link);
 	spin_lock(&link->flows_lock);
+	/* After our CID, if that is new. */
+	smp_store_release(&link->resets, link->resets + 1);
 	list_splice_init(&link->flows, &flows);
 	while (!list_empty(&flows)) {
 		flow = list_first_entry(&flows, struct vst_flow, on_link);

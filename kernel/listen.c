@@ -18,13 +18,14 @@ struct vst_inbox {
 	struct vst_link *link; /* a reference */
 	struct sock *sk;       /* the listener; a reference */
 	struct list_head requests;
+	struct vst_request *serving; /* taken from there: the work's, but for its @ask.cancelled */
 	u32 n;
 };
 
 struct vst_request {
 	struct list_head node; /* in vst_inbox.requests */
 	struct vsp_hdr hdr;
-	u32 resets;  /* the link's when it came */
+	struct vst_ask ask;
 	bool waited; /* for the reply budget; counted once */
 };
 
@@ -35,8 +36,14 @@ static bool can_accept(const struct vst_link *link, const struct sock *sk)
 	       READ_ONCE(link->up);
 }
 
+/* The peer gave up, or knows nothing any more of what it asked for until now. */
+static bool is_forgotten(const struct vst_link *link, const struct vst_ask *ask)
+{
+	return READ_ONCE(ask->cancelled) || ask->resets != READ_ONCE(link->resets);
+}
+
 /* Give the child its flow's address and its peer's window, and begin. Returns 0 or an error; the child is locked. */
-static int open_child(struct vst_link *link, struct sock *child, const struct vsp_hdr *hdr)
+static int open_child(struct vst_link *link, struct sock *child, const struct vsp_hdr *hdr, const struct vst_ask *ask)
 {
 	struct vst_key key = { .local = hdr->dst, .remote = hdr->src, .type = hdr->type };
 	/* Nothing was sent that a request could acknowledge: its fwd_cnt means nothing. */
@@ -49,14 +56,14 @@ static int open_child(struct vst_link *link, struct sock *child, const struct vs
 	flow->open = true;
 	spin_unlock(&flow->lock);
 	refcount_inc(&link->ref);
-	err = vst_flow_insert(flow, link, key);
+	err = vst_flow_insert(flow, link, key, ask);
 	if (!err)
 		vst_spawn(flow);
 	return err;
 }
 
-/* The listener is locked. Returns false if the peer has to be refused. */
-static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
+/* The listener is locked. Returns false if the peer has to be refused, unless it has forgotten the request. */
+static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr, const struct vst_ask *ask)
 {
 	struct vsock_sock *vchild;
 	struct sock *child;
@@ -73,7 +80,7 @@ static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_
 	vsock_addr_init(&vchild->remote_addr, hdr->src.cid, hdr->src.port);
 	/* The core chooses the transport by address; a request that came over another one is refused. */
 	if (vsock_assign_transport(vchild, vsock_sk(sk)) || vchild->transport != &link->side->ops ||
-	    open_child(link, child, hdr)) {
+	    open_child(link, child, hdr, ask)) {
 		child->sk_state = TCP_CLOSE;
 		release_sock(child);
 		sock_put(child);
@@ -86,13 +93,14 @@ static bool accept_one(struct vst_link *link, struct sock *sk, const struct vsp_
 	return true;
 }
 
-/* Take the next request, the caller's to free. An inbox that has none leaves the list and is the caller's, too. */
+/* The last request is done with; take the next. An inbox that has none leaves the list and is the caller's. */
 static struct vst_request *inbox_next(struct vst_inbox *inbox)
 {
 	struct vst_link *link = inbox->link;
-	struct vst_request *req;
+	struct vst_request *req, *done;
 
 	spin_lock(&link->inbox_lock);
+	done = inbox->serving;
 	req = list_first_entry_or_null(&inbox->requests, struct vst_request, node);
 	if (req) {
 		list_del(&req->node);
@@ -101,13 +109,16 @@ static struct vst_request *inbox_next(struct vst_inbox *inbox)
 	} else {
 		list_del(&inbox->node);
 	}
+	inbox->serving = req;
 	spin_unlock(&link->inbox_lock);
+	kfree(done);
 	return req;
 }
 
 static void put_back(struct vst_inbox *inbox, struct vst_request *req)
 {
 	spin_lock(&inbox->link->inbox_lock);
+	inbox->serving = NULL;
 	list_add(&req->node, &inbox->requests);
 	inbox->n++;
 	inbox->link->n_requests++;
@@ -121,19 +132,18 @@ static void put_back(struct vst_inbox *inbox, struct vst_request *req)
 static bool serve(struct vst_inbox *inbox, struct vst_request *req)
 {
 	struct vst_link *link = inbox->link;
-	bool ok, stale;
+	bool ok;
 
 	lock_sock(inbox->sk);
 	/* That may have taken long. */
-	stale = req->resets != READ_ONCE(link->resets);
-	ok = !stale && accept_one(link, inbox->sk, &req->hdr);
+	ok = !is_forgotten(link, &req->ask) && accept_one(link, inbox->sk, &req->hdr, &req->ask);
 	release_sock(inbox->sk);
-	if (stale)
-		return true;
 	if (ok) {
 		inbox->sk->sk_data_ready(inbox->sk);
 		return true;
 	}
+	if (is_forgotten(link, &req->ask))
+		return true;
 	if (!vst_reply(link, &req->hdr)) {
 		if (!req->waited)
 			vst_link_reject(link, VSP_REJECT_REPLIES);
@@ -167,7 +177,6 @@ static void inbox_work(struct work_struct *work)
 			queue_delayed_work(link->side->inbox_wq, &inbox->work, msecs_to_jiffies(VST_REFUSE_RETRY_MS));
 			return;
 		}
-		kfree(req);
 	}
 	end_inbox(inbox);
 }
@@ -239,12 +248,15 @@ static bool try_lock_sock(struct sock *sk)
 	return mine;
 }
 
-/* Serve a request at once. The listener is locked, and is let go; the reference is taken over. */
-static bool serve_now(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
+/*
+ * Serve a request at once. The listener is locked, and is let go; the reference is taken over. Returns false if the
+ * peer has to be refused.
+ */
+static bool serve_now(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr, const struct vst_ask *ask)
 {
 	/* What is written back may go through the caller. */
 	unsigned int noio = memalloc_noio_save();
-	bool ok = accept_one(link, sk, hdr);
+	bool ok = accept_one(link, sk, hdr, ask);
 
 	memalloc_noio_restore(noio);
 	release_sock(sk);
@@ -252,7 +264,7 @@ static bool serve_now(struct vst_link *link, struct sock *sk, const struct vsp_h
 		vst_rx_accepted(link, sk);
 	else
 		sock_put(sk);
-	return ok;
+	return ok || is_forgotten(link, ask);
 }
 
 /**
@@ -260,10 +272,12 @@ static bool serve_now(struct vst_link *link, struct sock *sk, const struct vsp_h
  * @link: the device it came over
  * @sk: the listener; the reference is taken over
  * @hdr: the request
+ * @ask: since before it was looked at
  *
  * Return: VSP_OK; or VSP_REJECT_BACKLOG, and the caller refuses. May sleep for memory.
  */
-enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr)
+enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr,
+				   struct vst_ask ask)
 {
 	struct vst_inbox *inbox;
 	struct vst_request *req;
@@ -271,7 +285,7 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 
 	if (!has_inbox(link, sk) && try_lock_sock(sk)) {
 		if (can_accept(link, sk))
-			return serve_now(link, sk, hdr) ? VSP_OK : VSP_REJECT_BACKLOG;
+			return serve_now(link, sk, hdr, &ask) ? VSP_OK : VSP_REJECT_BACKLOG;
 		/* What has to be refused is no hurry, and may have to wait for room for the answer. */
 		release_sock(sk);
 	}
@@ -285,7 +299,7 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	fits = req && inbox && inbox_fits(link, inbox);
 	if (fits) {
 		req->hdr = *hdr;
-		req->resets = link->resets;
+		req->ask = ask;
 		req->waited = false;
 		list_add_tail(&req->node, &inbox->requests);
 		inbox->n++;
@@ -300,20 +314,15 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
 }
 
-/* The peer knows nothing any more of what it asked for until now. */
-void vst_listen_forget(struct vst_link *link)
-{
-	spin_lock(&link->inbox_lock);
-	WRITE_ONCE(link->resets, link->resets + 1);
-	spin_unlock(&link->inbox_lock);
-}
-
 static bool asks_for(const struct vsp_hdr *req, const struct vsp_hdr *hdr)
 {
 	return vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) && req->type == hdr->type;
 }
 
-/* The peer gave up, perhaps before its request was served. */
+/*
+ * The peer gave up, perhaps before its request was served. One that is being granted has its flow in the table by now,
+ * or never will.
+ */
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 {
 	struct vst_request *req, *next;
@@ -321,6 +330,11 @@ void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 
 	spin_lock(&link->inbox_lock);
 	list_for_each_entry(inbox, &link->inboxes, node) {
+		if (inbox->serving && asks_for(&inbox->serving->hdr, hdr)) {
+			spin_lock(&link->flows_lock);
+			WRITE_ONCE(inbox->serving->ask.cancelled, true);
+			spin_unlock(&link->flows_lock);
+		}
 		list_for_each_entry_safe(req, next, &inbox->requests, node) {
 			if (!asks_for(&req->hdr, hdr))
 				continue;

@@ -97,6 +97,13 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 			return VSP_EV_VIOLATION;
 		}
 		return vsp_event_of_shutdown(flow->hints, vsp_rxc_unread(&flow->rxc) || flow->records.count);
+	case VSP_OP_RESPONSE:
+		/* So an earlier one answered an attempt that was given up, and this payload was of that. */
+		if (flow->traffic.rx_packets) {
+			res->why = VSP_REJECT_STATE;
+			return VSP_EV_VIOLATION;
+		}
+		return VSP_EV_RESPONSE;
 	case VSP_OP_RST:
 		return vsp_event_of_rst(flow->hints, READ_ONCE(flow->shut));
 	case VSP_OP_CREDIT_REQUEST:
@@ -442,6 +449,12 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 		spin_unlock(&flow->lock);
 		return false;
 	}
+	/* Of an earlier attempt. Not answered: the reset might leave behind the request, and end this one. */
+	if (!flow->open && !flow->requested) {
+		spin_unlock(&flow->lock);
+		vst_link_reject(link, d->why == VSP_OK ? VSP_REJECT_STATE : d->why);
+		return true;
+	}
 	v = judge(flow, &d->hdr, d->why, &res);
 	payload->len = d->hdr.len;
 	if (v.acts & (VSP_ACT_DELIVER | VSP_ACT_DISCARD)) {
@@ -461,16 +474,14 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	return !res.no_flow;
 }
 
-static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *hdr)
+static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *hdr, struct vst_ask ask)
 {
 	struct sockaddr_vm addr;
 	struct sock *sk;
 
 	/* A reset for what is already gone is the normal end of two closes that crossed. */
-	if (hdr->op == VSP_OP_RST) {
-		vst_listen_cancel(link, hdr);
+	if (hdr->op == VSP_OP_RST)
 		return VSP_OK;
-	}
 	if (hdr->op != VSP_OP_REQUEST)
 		return VSP_REJECT_NO_FLOW;
 	vsock_addr_init(&addr, hdr->dst.cid, hdr->dst.port);
@@ -482,7 +493,7 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
 		sock_put(sk);
 		return VSP_REJECT_NO_FLOW;
 	}
-	return vst_listen_request(link, sk, hdr);
+	return vst_listen_request(link, sk, hdr, ask);
 }
 
 /**
@@ -496,6 +507,7 @@ static enum vsp_reject rx_no_flow(struct vst_link *link, const struct vsp_hdr *h
  */
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload)
 {
+	struct vst_ask ask = vst_link_ask(link);
 	struct vsp_filter filter = { .my_cid = READ_ONCE(link->local_cid),
 				     .peer_cid = link->peer_cid,
 				     .types = link->types };
@@ -510,8 +522,12 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 		vst_tap(wire, payload->data, payload->data ? min(have - VSP_HDR_LEN, le32_to_cpu(wire->len)) : 0);
 	if (vst_dgram_rx(link, &d, payload))
 		return;
-	if (d.why == VSP_OK || vsp_ends_flow(d.why))
+	if (d.why == VSP_OK || vsp_ends_flow(d.why)) {
+		/* In this order: what is being granted just now is stopped, or found. */
+		if (d.hdr.op == VSP_OP_RST)
+			vst_listen_cancel(link, &d.hdr);
 		flow = vst_flow_find(link->side, &key);
+	}
 	if (flow) {
 		served = rx_flow(link, flow, &d, payload);
 		vst_flow_put(flow);
@@ -519,7 +535,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 	if (served)
 		return;
 	if (d.why == VSP_OK)
-		d.why = rx_no_flow(link, &d.hdr);
+		d.why = rx_no_flow(link, &d.hdr, ask);
 	if (d.why == VSP_OK)
 		return;
 	vst_link_reject(link, d.why);

@@ -186,8 +186,8 @@ void vst_step(struct vst_flow *flow, enum vsp_event event)
 		stop_close_timer(flow, sk);
 		stop_connect_timer(sk);
 	}
-	/* Starting the timer of connect() is the core's part. */
-	if ((v.acts & VSP_ACT_START_TIMER) && v.next == VSP_CLOSING)
+	/* Starting the timer of connect() is the core's part; that of a close() which waits begins when it is done. */
+	if ((v.acts & VSP_ACT_START_TIMER) && v.next == VSP_CLOSING && !flow->lingers)
 		start_close_timer(flow, sk);
 	if (v.acts & VSP_ACT_OPEN) {
 		open_sock(sk);
@@ -367,19 +367,25 @@ static void vst_sock_destruct(struct vsock_sock *vsk)
 		disown(flow_of(vsk), sk_vsock(vsk));
 }
 
+static bool may_linger(const struct sock *sk)
+{
+	return sock_flag(sk, SOCK_LINGER) && sk->sk_lingertime && !(current->flags & PF_EXITING);
+}
+
+/* As in-tree: for as long as the user said, and only then for the time that every close has. */
 static void linger(struct vst_flow *flow, struct sock *sk)
 {
 	DEFINE_WAIT_FUNC(wait, woken_wake_function);
 	long timeout = sk->sk_lingertime;
 
-	if (!sock_flag(sk, SOCK_LINGER) || (current->flags & PF_EXITING))
-		return;
 	add_wait_queue(sk_sleep(sk), &wait);
 	while (timeout && !signal_pending(current)) {
 		if (sk_wait_event(sk, &timeout, flow->state == VSP_CLOSED, &wait))
 			break;
 	}
 	remove_wait_queue(sk_sleep(sk), &wait);
+	if (flow->state == VSP_CLOSING)
+		start_close_timer(flow, sk);
 }
 
 static void vst_sock_release(struct vsock_sock *vsk)
@@ -394,10 +400,11 @@ static void vst_sock_release(struct vsock_sock *vsk)
 	spin_unlock(&flow->lock);
 	flow->released = true;
 	flow->shut = VSP_SHUTDOWN_BOTH;
+	flow->lingers = may_linger(sk);
 	last = last || (flow->state == VSP_ESTABLISHED && !take_orphan(flow));
 	vst_step(flow, last ? VSP_EV_CLOSE_LAST : VSP_EV_CLOSE);
 	vst_flow_purge_rx(flow);
-	if (flow->state == VSP_CLOSING)
+	if (flow->state == VSP_CLOSING && flow->lingers)
 		linger(flow, sk);
 	if (flow->state == VSP_CLOSED) {
 		sock_set_flag(sk, SOCK_DONE);
@@ -426,6 +433,7 @@ static int connect_flow(struct vsock_sock *vsk)
 	struct vst_flow *flow = fresh_flow(vsk);
 	struct vst_key key = { 0 };
 	struct vst_link *link;
+	struct vst_ask ask;
 	int err;
 
 	if (!flow)
@@ -433,12 +441,13 @@ static int connect_flow(struct vsock_sock *vsk)
 	link = flow->side->route(vsk->remote_addr.svm_cid);
 	if (IS_ERR(link))
 		return PTR_ERR(link);
+	ask = vst_link_ask(link);
 	key.local.cid = READ_ONCE(link->local_cid);
 	key.local.port = vsk->local_addr.svm_port;
 	key.remote.cid = vsk->remote_addr.svm_cid;
 	key.remote.port = vsk->remote_addr.svm_port;
 	key.type = sk_vsock(vsk)->sk_type == SOCK_STREAM ? VSP_TYPE_STREAM : VSP_TYPE_SEQPACKET;
-	err = vst_flow_insert(flow, link, key);
+	err = vst_flow_insert(flow, link, key, &ask);
 	if (!err)
 		vst_step(flow, VSP_EV_CONNECT);
 	return err;

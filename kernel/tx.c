@@ -191,6 +191,7 @@ static struct vsp_hdr flow_hdr(struct vst_flow *flow, enum vsp_op op, u32 len, u
 
 	spin_lock(&flow->lock);
 	stamp = vsp_rxc_stamp(&flow->rxc);
+	flow->requested |= op == VSP_OP_REQUEST;
 	if (op == VSP_OP_RW) {
 		flow->traffic.tx_packets++;
 		flow->traffic.tx_bytes += len;

@@ -165,6 +165,16 @@ struct vst_pkt {
 	u8 data[];
 };
 
+/**
+ * struct vst_ask - a connection that is asked for, until its flow is in the table
+ * @resets: vst_link.resets when it was
+ * @cancelled: the peer gave up; under vst_link.flows_lock, read without it, too
+ */
+struct vst_ask {
+	u32 resets;
+	bool cancelled;
+};
+
 /* What vst_link_next() hands to the ring: a packet, or a header alone. */
 struct vst_out {
 	struct vst_pkt *pkt;  /* the callee's from now on; NULL for a header alone */
@@ -223,6 +233,7 @@ struct vst_traffic {
  * @close_timer: armed by VSP_ACT_START_TIMER; holds a reference to the socket
  * @close_armed: it is
  * @released: close() was called; the socket lives on for the peer's answer
+ * @lingers: and waits for it (SO_LINGER)
  * @orphan: it is counted in vst_link.n_orphans for that
  * @need: bytes that the message a writer waits with needs, of a seqpacket flow; 0: nobody waits
  * @close_waits: how often the close timer was prolonged
@@ -250,6 +261,7 @@ struct vst_traffic {
  * @skb_busy: read_skb() takes what is in @rx: readers wait until it has
  * @for_skb: what arrived just now is for read_skb(), which is about to be called: likewise
  * @hints: the peer's VSP_SHUTDOWN_*, permanent
+ * @requested: the request has left; what arrives before that is of an earlier attempt with this address
  * @open: payload may arrive
  * @closing: close() was called; payload is discarded
  * @over: the receiver saw the end; the flow leaves the table
@@ -286,6 +298,7 @@ struct vst_flow {
 	struct delayed_work close_timer;
 	bool close_armed;
 	bool released;
+	bool lingers;
 	bool orphan;
 	u32 close_waits;
 	u32 need;
@@ -312,6 +325,7 @@ struct vst_flow {
 	bool rx_missed;
 	bool skb_busy;
 	bool for_skb;
+	bool requested;
 	bool open;
 	bool closing;
 	bool over;
@@ -431,11 +445,11 @@ enum vst_drop {
  *
  * @flows_lock: guards
  * @flows: every flow in the table that runs over this link
+ * @resets: how often all of them, and those that were asked for, have ended; read without the lock, too
  *
  * @inbox_lock: guards
  * @inboxes: requests on their way to listeners
  * @n_requests: how many, all listeners together
- * @resets: how often those that had come were forgotten; read without the lock, too
  *
  * @dgrams: see dgram.h
  *
@@ -473,11 +487,11 @@ struct vst_link {
 
 	spinlock_t flows_lock;
 	struct list_head flows;
+	u32 resets;
 
 	spinlock_t inbox_lock;
 	struct list_head inboxes;
 	u32 n_requests;
-	u32 resets;
 
 	struct vst_dgrams dgrams;
 
@@ -501,7 +515,7 @@ extern unsigned int vst_max_resets;
 struct vst_flow *vst_flow_new(struct vst_side *side, struct vsock_sock *vsk);
 void vst_flow_get(struct vst_flow *flow);
 void vst_flow_put(struct vst_flow *flow);
-int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key);
+int vst_flow_insert(struct vst_flow *flow, struct vst_link *link, struct vst_key key, const struct vst_ask *ask);
 void vst_flow_forget(struct vst_flow *flow);
 struct vst_flow *vst_flow_of_unlocked(const struct vsock_sock *vsk);
 struct vst_flow *vst_flow_find(struct vst_side *side, const struct vst_key *key);
@@ -516,6 +530,7 @@ bool vst_link_tryget(struct vst_link *link);
 void vst_link_put(struct vst_link *link);
 void vst_link_up(struct vst_link *link);
 void vst_link_down(struct vst_link *link);
+struct vst_ask vst_link_ask(const struct vst_link *link);
 void vst_link_reset(struct vst_link *link);
 void vst_link_set_cid(struct vst_link *link, u32 cid);
 void vst_link_reject(struct vst_link *link, enum vsp_reject why);
@@ -609,8 +624,8 @@ void vst_rx_accepted(struct vst_link *link, struct sock *sk);
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload);
 
 /* listen.c */
-enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr);
-void vst_listen_forget(struct vst_link *link);
+enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr,
+				   struct vst_ask ask);
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 
 /* sock.c */
