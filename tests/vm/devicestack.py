@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import zlib
 from pathlib import Path
 
 from hoststack import BUILD, FAILED, LOGS, Prog, Wrong, need
@@ -27,6 +28,8 @@ EMPTY_RECORDS = 1024           # VSP_EMPTY_RECORDS_MAX
 ECHO_PORT = 7
 WINDOW = 256 << 10    # of a socket, by default
 REPLIES = 256         # VSP_REPLIES_DEFAULT
+PERIOD = 65536        # of a stream's bytes; no packet is longer
+STREAM_BYTES = bytes((i ^ (i >> 8) * 31) & 255 for i in range(PERIOD)) * 2
 
 
 class Device:
@@ -96,6 +99,16 @@ class Flow:
             self.fwd_cnt += got
             n -= got
         need(n == 0, f"the guest sent {-n} bytes too many")
+
+    def take_right(self, n):
+        """The same, and they are those that continue what was taken."""
+        end = self.fwd_cnt + n
+        while self.fwd_cnt < end:
+            packet, at = self.expect(RW), self.fwd_cnt % PERIOD
+            right = zlib.crc32(STREAM_BYTES[at:at + packet["len"]])
+            need(packet["crc"] == right, f"other bytes than those from {self.fwd_cnt} on: {packet}")
+            self.fwd_cnt += packet["len"]
+        need(self.fwd_cnt == end, f"the guest sent {self.fwd_cnt - end} bytes too many")
 
     def works(self):
         """Data passes in both directions, and nothing is lost or changed."""

@@ -68,6 +68,12 @@ struct range {
 	u32 used;  /* what is claimed to have been written */
 };
 
+/* What the guest sent. */
+struct kept {
+	struct vsp_wire wire;
+	u32 crc; /* of the payload */
+};
+
 /* A port of ours that behaves: one connection. What it pours is metered, as vsockd does it. */
 struct echo_flow {
 	bool live;
@@ -111,7 +117,7 @@ static struct {
 	u16 held[HELD_MAX];
 	u32 n_held;
 
-	struct vsp_wire *inbox;
+	struct kept *inbox;
 	u32 first, n;
 	u64 lost;
 
@@ -397,13 +403,15 @@ static bool matches(const struct vsp_wire *w, const struct match *m)
 	return true;
 }
 
-static void print_packet(const struct vsp_wire *w)
+static void print_packet(const struct kept *kept)
 {
+	const struct vsp_wire *w = &kept->wire;
+
 	printf("pkt src_cid=%" PRIu64 " dst_cid=%" PRIu64 " src=%u dst=%u len=%u type=%u op=%u flags=%u buf_alloc=%u "
-	       "fwd_cnt=%u\n",
+	       "fwd_cnt=%u crc=%u\n",
 	       (u64)le64_to_cpu(w->src_cid), (u64)le64_to_cpu(w->dst_cid), le32_to_cpu(w->src_port),
 	       le32_to_cpu(w->dst_port), le32_to_cpu(w->len), le16_to_cpu(w->type), le16_to_cpu(w->op),
-	       le32_to_cpu(w->flags), le32_to_cpu(w->buf_alloc), le32_to_cpu(w->fwd_cnt));
+	       le32_to_cpu(w->flags), le32_to_cpu(w->buf_alloc), le32_to_cpu(w->fwd_cnt), kept->crc);
 }
 
 static void forget_at(u32 i)
@@ -419,11 +427,11 @@ static void try_expect(void)
 	if (!g.expecting)
 		return;
 	for (u32 i = 0; i < g.n; i++) {
-		const struct vsp_wire *w = &g.inbox[(g.first + i) % INBOX_MAX];
+		const struct kept *kept = &g.inbox[(g.first + i) % INBOX_MAX];
 
-		if (!matches(w, &g.expect))
+		if (!matches(&kept->wire, &g.expect))
 			continue;
-		print_packet(w);
+		print_packet(kept);
 		forget_at(i);
 		g.expecting = false;
 		return;
@@ -434,14 +442,26 @@ static void try_expect(void)
 	}
 }
 
-static void keep_packet(const struct vsp_wire *w)
+static u32 crc32(const u8 *bytes, u32 len)
+{
+	u32 crc = ~0u;
+
+	for (u32 i = 0; i < len; i++) {
+		crc ^= bytes[i];
+		for (u32 bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+	}
+	return ~crc;
+}
+
+static void keep_packet(const struct vsp_wire *w, const u8 *data, u32 len)
 {
 	if (g.n == INBOX_MAX) {
 		g.first = (g.first + 1) % INBOX_MAX;
 		g.n--;
 		g.lost++;
 	}
-	g.inbox[(g.first + g.n) % INBOX_MAX] = *w;
+	g.inbox[(g.first + g.n) % INBOX_MAX] = (struct kept){ *w, crc32(data, len) };
 	g.n++;
 }
 
@@ -467,7 +487,7 @@ static void take_packet(const struct iovec *iov, u32 niov)
 	if (d.why == VSP_OK && d.hdr.dst.cid == VSP_CID_HOST && is_echo_port(d.hdr.dst.port))
 		echo_packet(&d.hdr, bytes + VSP_HDR_LEN);
 	else
-		keep_packet(&w);
+		keep_packet(&w, bytes + VSP_HDR_LEN, have > VSP_HDR_LEN ? have - VSP_HDR_LEN : 0);
 }
 
 static bool receive_some(void)
@@ -719,7 +739,7 @@ static void count_matches(const struct match *m)
 	u32 n = 0;
 
 	for (u32 i = 0; i < g.n; i++)
-		n += matches(&g.inbox[(g.first + i) % INBOX_MAX], m);
+		n += matches(&g.inbox[(g.first + i) % INBOX_MAX].wire, m);
 	printf("ok %u\n", n);
 }
 

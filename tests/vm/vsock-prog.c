@@ -17,13 +17,16 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -34,6 +37,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/sockios.h>
+#include <linux/userfaultfd.h>
 #include <linux/vm_sockets.h>
 
 enum {
@@ -45,6 +49,8 @@ enum {
 	MESSAGE_MAX = 4 << 20,
 	PATIENCE_MS = 8000,
 	PAGE = 4096,
+	STUCK_MAX = 512,
+	STACK_BYTES = 64 << 10,
 };
 
 /* linux/vsockmon.h is not for programs: it includes a header of the kernel's. */
@@ -610,6 +616,213 @@ static void do_zdone(struct slot *s, char **w)
 		 e.ee_code & SO_EE_CODE_ZEROCOPY_COPIED ? " copied" : "");
 }
 
+/* Pages at which a fault waits until it is resolved. */
+struct trap {
+	int uffd;
+	uint8_t *at;
+	size_t len;
+};
+
+static bool set_trap(struct trap *t)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (uintptr_t)t->at, t->len }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	t->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	return t->uffd >= 0 && !ioctl(t->uffd, UFFDIO_API, &api) && !ioctl(t->uffd, UFFDIO_REGISTER, &reg);
+}
+
+/* Wait until so many have fallen into it. */
+static bool trapped(const struct trap *t, long faults)
+{
+	const struct slot s = { .fd = t->uffd };
+	int64_t until = now_ms() + PATIENCE_MS;
+	struct uffd_msg msg;
+
+	while (faults && wait_for(&s, POLLIN, until))
+		faults -= read(t->uffd, &msg, sizeof(msg)) == sizeof(msg);
+	return !faults;
+}
+
+static bool begin_thread(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	errno = pthread_create(thread, &attr, run, arg);
+	pthread_attr_destroy(&attr);
+	return !errno;
+}
+
+/* Somebody who has a socket's lock, and waits for a page with it. */
+struct holder {
+	pthread_t thread;
+	int fd, err;
+	const uint8_t *page;
+};
+
+static struct holder holders[STUCK_MAX];
+static long n_holders;
+static struct trap holders_trap;
+
+static void *set_from_fault(void *arg)
+{
+	struct holder *h = arg;
+
+	/* A time of 0 means the usual one. */
+	if (setsockopt(h->fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, h->page, sizeof(struct timeval)))
+		h->err = errno;
+	return NULL;
+}
+
+static void do_stick(struct slot *s, char **w)
+{
+	long count = number(w, 0, 1);
+	size_t len = (size_t)count * PAGE;
+	uint8_t *pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	holders_trap = (struct trap){ .at = pages, .len = len };
+	if (n_holders || count > STUCK_MAX || pages == MAP_FAILED || !set_trap(&holders_trap)) {
+		say_error();
+		return;
+	}
+	for (; n_holders < count; n_holders++) {
+		struct holder *h = &holders[n_holders];
+
+		*h = (struct holder){ .fd = s[n_holders].fd, .page = pages + n_holders * PAGE };
+		if (!begin_thread(&h->thread, set_from_fault, h)) {
+			say_error();
+			return;
+		}
+	}
+	if (!trapped(&holders_trap, count))
+		snprintf(answer, sizeof(answer), "timeout");
+}
+
+static void do_unstick(struct slot *s, char **w)
+{
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)holders_trap.at, holders_trap.len } };
+
+	(void)s;
+	(void)w;
+	if (ioctl(holders_trap.uffd, UFFDIO_ZEROPAGE, &zero)) {
+		say_error();
+		return;
+	}
+	while (n_holders) {
+		const struct holder *h = &holders[--n_holders];
+
+		pthread_join(h->thread, NULL);
+		if (h->err)
+			snprintf(answer, sizeof(answer), "%s", error_name(h->err));
+	}
+	close(holders_trap.uffd);
+	munmap(holders_trap.at, holders_trap.len);
+}
+
+/* A send by MSG_ZEROCOPY that waits for one of its pages. */
+static struct {
+	struct trap trap;
+	pthread_t thread;
+	int fd, err;
+	size_t len;
+	ssize_t n;
+} pinner;
+
+static void *send_from_fault(void *arg)
+{
+	(void)arg;
+	pinner.n = send(pinner.fd, message, pinner.len, MSG_ZEROCOPY | MSG_NOSIGNAL);
+	pinner.err = errno;
+	return NULL;
+}
+
+static void do_zstick(struct slot *s, char **w)
+{
+	size_t at = (size_t)number(w, 1, 0) / PAGE * PAGE;
+	int one = 1;
+
+	pinner.fd = s->fd;
+	pinner.len = (size_t)number(w, 0, 0);
+	pinner.trap = (struct trap){ .at = message + at, .len = PAGE };
+	for (size_t i = 0; i < pinner.len; i++)
+		message[i] = pattern(s->sent + (uint32_t)i);
+	memcpy(chunk, message + at, PAGE);
+	fcntl(s->fd, F_SETFL, 0);
+	if (setsockopt(s->fd, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)) ||
+	    madvise(message + at, PAGE, MADV_DONTNEED) || !set_trap(&pinner.trap) ||
+	    !begin_thread(&pinner.thread, send_from_fault, NULL))
+		say_error();
+	else if (!trapped(&pinner.trap, 1))
+		snprintf(answer, sizeof(answer), "timeout");
+}
+
+/* The page cannot be had, until the sender waits for something else, without its socket's lock. */
+static void do_zfail(struct slot *s, char **w)
+{
+	uint64_t at = (uintptr_t)pinner.trap.at;
+	struct uffdio_copy copy = { .dst = at, .src = (uintptr_t)chunk, .len = PAGE };
+	struct uffdio_range range = { at, PAGE };
+	struct timeval usual = { 0 };
+
+	(void)w;
+	copy.mode = UFFDIO_COPY_MODE_DONTWAKE;
+	if (ioctl(pinner.trap.uffd, UFFDIO_COPY, &copy) || mprotect(pinner.trap.at, PAGE, PROT_NONE) ||
+	    ioctl(pinner.trap.uffd, UFFDIO_WAKE, &range) ||
+	    setsockopt(s->fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &usual, sizeof(usual)) ||
+	    mprotect(pinner.trap.at, PAGE, PROT_READ | PROT_WRITE))
+		say_error();
+}
+
+static void do_zsent(struct slot *s, char **w)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += number(w, 0, 5000) / 1000;
+	if (pthread_timedjoin_np(pinner.thread, NULL, &until)) {
+		snprintf(answer, sizeof(answer), "timeout");
+		return;
+	}
+	close(pinner.trap.uffd);
+	fcntl(s->fd, F_SETFL, O_NONBLOCK);
+	s->sent += pinner.n > 0 ? (uint32_t)pinner.n : 0;
+	errno = pinner.err;
+	if (pinner.n < 0)
+		say_error();
+	else
+		say_done("ok", pinner.n);
+}
+
+/* Begin to wait for room to write, which there is not. Who waits is told once, and polls no more by itself. */
+static int watcher = -1;
+
+static void do_watch(struct slot *s, char **w)
+{
+	struct epoll_event event = { .events = EPOLLOUT | EPOLLET };
+
+	(void)w;
+	if (watcher >= 0)
+		close(watcher);
+	watcher = epoll_create1(EPOLL_CLOEXEC);
+	if (watcher < 0 || epoll_ctl(watcher, EPOLL_CTL_ADD, s->fd, &event))
+		say_error();
+	else if (epoll_wait(watcher, &event, 1, 0))
+		snprintf(answer, sizeof(answer), "there is room");
+}
+
+static void do_watched(struct slot *s, char **w)
+{
+	struct epoll_event event;
+
+	(void)s;
+	if (epoll_wait(watcher, &event, 1, (int)number(w, 0, 5000)) != 1)
+		snprintf(answer, sizeof(answer), "timeout");
+	close(watcher);
+	watcher = -1;
+}
+
 /* Listen to an interface of type vsockmon. */
 static void do_tap(struct slot *s, char **w)
 {
@@ -822,6 +1035,13 @@ static const struct {
 	{ "lowat", do_lowat },	   /* SLOT BYTES: SO_RCVLOWAT */
 	{ "zput", do_zput },	   /* SLOT BYTES [off=BYTES] [bad=BYTES]: once, by MSG_ZEROCOPY */
 	{ "zdone", do_zdone },	   /* SLOT [MS]: the next notification: first, last, copied */
+	{ "zstick", do_zstick },   /* SLOT BYTES AT: begin one that waits for the page at an offset */
+	{ "zfail", do_zfail },	   /* SLOT: that page cannot be had, until the sender waits for credit */
+	{ "zsent", do_zsent },	   /* SLOT [MS]: how it ended */
+	{ "stick", do_stick },	   /* SLOT [COUNT]: the sockets from SLOT on are locked by somebody else... */
+	{ "unstick", do_unstick }, /* SLOT: ... until now */
+	{ "watch", do_watch },	   /* SLOT: begin to wait for room to write... */
+	{ "watched", do_watched }, /* SLOT [MS]: ... and be told of it */
 	{ "tap", do_tap },	   /* SLOT INTERFACE: a packet socket */
 	{ "tapped", do_tapped },   /* SLOT [at=OFFSET] [ms=MS]: the next packet; its offset in the stream */
 	{ "puts", do_puts },	   /* SLOT COUNT LARGEST [MS]: messages of many sizes */
