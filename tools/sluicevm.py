@@ -114,7 +114,11 @@ serve() { # PORT LINE: answer requests until the other end closes; there or, if 
     printf '%s 0\n' "$NONCE" >&3    # waits for the other end
     . /etc/sluice.env
     cd /root
-    while IFS= read -r request <&3; do
+    tries=0
+    # After a suspend a port is without its other end for a moment.
+    while IFS= read -r request <&3 || { tries=$((tries + 1)); [ $tries -lt 50 ] && usleep 100000 && request=; }; do
+        [ -n "$request" ] || continue
+        tries=0
         # No program is started for this: an emulated guest takes long for one.
         ( eval "${request//$NEWLINE_SIGN/$NEWLINE}" ) </dev/null >&3 2>&1 3>&-
         printf '\n%s %d\n' "$NONCE" $? >&3
