@@ -12,7 +12,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import random
 import select
 import socket
 import struct
@@ -24,7 +23,7 @@ HOST, LOCAL, ANY = 2, 1, socket.VMADDR_CID_ANY
 ECHO, SINK, NOBODY, PORT = 7000, 7001, 7999, 5000
 INNER = 42    # a guest of this machine that echoes, for the rows that say so
 LARGEST = 65536
-SO_RCVBUFFORCE, SO_RXQ_OVFL, SO_MEMINFO, MEMINFO_DROPS = 33, 40, 55, 8
+SO_RXQ_OVFL, SO_MEMINFO, MEMINFO_DROPS = 40, 55, 8
 LIBC = ctypes.CDLL(None, use_errno=True)
 PATTERN = bytes((at ^ (at >> 8) * 31) & 0xff for at in range(LARGEST))
 
@@ -317,33 +316,6 @@ def send_limit():
     began = time.monotonic()
     assert s.sendto(b"x", (HOST, SINK)) == 1
     print(sent + 1, flush=True)
-
-
-def blast():
-    """Send datagrams of random sizes, each with a number; print how many."""
-    count, seed = int(sys.argv[2]), int(sys.argv[3])
-    rng, s = random.Random(seed), sock()
-    for seq in range(count):
-        s.sendto(body(seq, int(LARGEST ** rng.random()), seed), (HOST, SINK))
-    print(count)
-
-
-def collect():
-    """Receive such datagrams, in their order, until one says "end"; answer how many came, how many were dropped."""
-    seed = int(sys.argv[2])
-    s = sock(PORT, timeout=60)
-    s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, int(sys.argv[3]))
-    came, last = 0, -1
-    while True:
-        data, source = s.recvfrom(LARGEST)
-        if data == b"begin":
-            continue
-        if data.startswith(b"end "):
-            s.sendto(b"%s %d %d" % (data[4:], came, drops(s)), source)
-            break
-        seq, length, _ = struct.unpack_from("<IIQ", data)
-        assert data == body(seq, length, seed) and seq > last, (seq, length, last)
-        came, last = came + 1, seq
 
 
 def rows():
