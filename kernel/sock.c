@@ -372,16 +372,36 @@ static bool may_linger(const struct sock *sk)
 	return sock_flag(sk, SOCK_LINGER) && sk->sk_lingertime && !(current->flags & PF_EXITING);
 }
 
-/* As in-tree: for as long as the user said, and only then for the time that every close has. */
+/* Bytes that the device has not taken. The caller has a reference to the flow, which has its link. */
+static ssize_t unsent_bytes(struct vst_flow *flow)
+{
+	ssize_t bytes;
+
+	/* What the device has used without an interrupt for it is not unsent. */
+	flow->link->ops->pump(flow->link);
+	spin_lock(&flow->lock);
+	/* What waited when the connection ended was dropped. */
+	bytes = READ_ONCE(flow->mute) ? 0 : vsp_txc_unsent(&flow->txc);
+	spin_unlock(&flow->lock);
+	return bytes + READ_ONCE(flow->in_ring);
+}
+
+/*
+ * As newer kernels have it in-tree, and socket(7): until all is sent, for as long as the user said; older ones wait for
+ * the peer's reader, too. Only then begins the time that every close has. The device interrupts for nothing of this, so
+ * somebody has to look.
+ */
 static void linger(struct vst_flow *flow, struct sock *sk)
 {
 	DEFINE_WAIT_FUNC(wait, woken_wake_function);
-	long timeout = sk->sk_lingertime;
+	long timeout = sk->sk_lingertime, look;
 
 	add_wait_queue(sk_sleep(sk), &wait);
-	while (timeout && !signal_pending(current)) {
-		if (sk_wait_event(sk, &timeout, flow->state == VSP_CLOSED, &wait))
-			break;
+	while (timeout && flow->state == VSP_CLOSING && unsent_bytes(flow) && !signal_pending(current)) {
+		look = min_t(long, timeout, msecs_to_jiffies(VST_LINGER_LOOK_MS));
+		timeout -= look;
+		sk_wait_event(sk, &look, flow->state != VSP_CLOSING, &wait);
+		timeout += look;
 	}
 	remove_wait_queue(sk_sleep(sk), &wait);
 	if (flow->state == VSP_CLOSING)
@@ -1056,15 +1076,8 @@ static ssize_t vst_sock_unsent_bytes(struct vsock_sock *vsk)
 
 	if (!flow)
 		return 0;
-	if (flow->link) {
-		/* What the device has used without an interrupt for it is not unsent. */
-		flow->link->ops->pump(flow->link);
-		spin_lock(&flow->lock);
-		/* What waited when the connection ended was dropped. */
-		bytes = READ_ONCE(flow->mute) ? 0 : vsp_txc_unsent(&flow->txc);
-		spin_unlock(&flow->lock);
-		bytes += READ_ONCE(flow->in_ring);
-	}
+	if (flow->link)
+		bytes = unsent_bytes(flow);
 	vst_flow_put(flow);
 	return bytes;
 }

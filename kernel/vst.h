@@ -42,6 +42,7 @@ enum {
 	VST_ORPHANS_DEFAULT = 1024,  /* closed connections of a link that the peer has yet to agree to */
 	VST_RESETS_DEFAULT = 8192,   /* ended connections of a link whose reset waits for room in the ring */
 	VST_CLOSE_TIMEOUT_MS = 8000, /* from close() to the reset that ends waiting for the peer's: as in-tree */
+	VST_LINGER_LOOK_MS = 20,     /* between looks of a close() with SO_LINGER whether all is sent */
 	VST_COPY_MAX = 4096,	     /* payload up to this many bytes is copied out of the receive buffer */
 	VST_SEG_MIN = 1984,	     /* payload of a segment where memory has only pieces of 2 KiB */
 	VST_PKT_MIN = 1920,	     /* payload of a packet where memory has only pieces of 2 KiB */
@@ -55,7 +56,7 @@ enum {
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
 	/* Packets of a flow, or connections of a listener, that may come before it is woken, while more do. */
 	VST_WAKE_PACKETS = 32,
-	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
+	VST_SPARES = 4, /* blocks of 64 KiB that a link keeps for its next packets */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
 };
