@@ -18,6 +18,7 @@ struct rx_result {
 	bool feed; /* and it is a sockmap */
 	bool wake_writer;
 	bool send_credit;
+	bool send_response;
 	bool unheld; /* payload that waited may go */
 	bool ended;  /* the flow is over from this packet on */
 	bool reset;  /* and the peer has to be told */
@@ -80,6 +81,14 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 	if (!take_credit(flow, hdr, res))
 		return VSP_EV_VIOLATION;
 	switch (hdr->op) {
+	case VSP_OP_REQUEST:
+		if (vsp_event_of_request(&flow->txc, &flow->rxc, flow->hints,
+					 flow->requested ? VSP_SHUTDOWN_BOTH : READ_ONCE(flow->shut)) ==
+			    VSP_EV_REQUEST ||
+		    flow->traffic.rx_packets || flow->traffic.tx_packets)
+			return VSP_EV_REQUEST;
+		vsp_txc_update(&flow->txc, (struct vsp_stamp){ .buf_alloc = hdr->buf_alloc });
+		return VSP_EV_REQUEST_AGAIN;
 	case VSP_OP_RW:
 		if (flow->open && (flow->hints & VSP_SHUTDOWN_SEND)) {
 			res->why = VSP_REJECT_AFTER_END;
@@ -161,6 +170,7 @@ static struct vsp_verdict judge(struct vst_flow *flow, const struct vsp_hdr *hdr
 	res->reset = v.acts & VSP_ACT_SEND_RST;
 	res->no_flow = v.acts & VSP_ACT_AGAIN;
 	res->send_credit = v.acts & VSP_ACT_SEND_CREDIT;
+	res->send_response = v.acts & VSP_ACT_SEND_RESPONSE;
 	if (res->ended)
 		flow->over = true;
 	return v;
@@ -412,6 +422,8 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 	if (res->ended) {
 		vst_tx_end(flow, res->reset);
 		vst_flow_forget(flow);
+	} else if (res->send_response) {
+		vst_send_ctl(flow, VST_CTL_RESPONSE, 0);
 	} else if (res->send_credit) {
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
 	} else if (res->unheld) {

@@ -2,8 +2,14 @@
 #include "conn.h"
 
 /* A cell: next state, acts, error. The names are short so that a row can be read as one. */
-#define GO(n, a, e) { .next = VSP_##n, .acts = (a), .err = VSP_ERR_##e, .possible = true }
-#define NEVER { .possible = false }
+#define GO(n, a, e)                                                                \
+	{                                                                          \
+		.next = VSP_##n, .acts = (a), .err = VSP_ERR_##e, .possible = true \
+	}
+#define NEVER                     \
+	{                         \
+		.possible = false \
+	}
 
 #define STOP VSP_ACT_STOP_TIMER
 #define START VSP_ACT_START_TIMER
@@ -20,6 +26,7 @@ static const struct vsp_verdict step_table[NUM_VSP_STATES][NUM_VSP_EVENTS] = {
 	 */
 	[VSP_CLOSED] = {
 		[VSP_EV_REQUEST] = GO(CLOSED, RST, NONE),
+		[VSP_EV_REQUEST_AGAIN] = GO(CLOSED, RST, NONE),
 		[VSP_EV_RESPONSE] = GO(CLOSED, RST, NONE),
 		[VSP_EV_RST] = GO(CLOSED, 0, NONE),
 		[VSP_EV_RST_AFTER_END] = GO(CLOSED, 0, NONE),
@@ -44,6 +51,7 @@ static const struct vsp_verdict step_table[NUM_VSP_STATES][NUM_VSP_EVENTS] = {
 	/* A listener has no peer; only a request makes sense. It survives a transport reset (5.10.6.7, driver). */
 	[VSP_LISTEN] = {
 		[VSP_EV_REQUEST] = GO(LISTEN, VSP_ACT_SPAWN, NONE),
+		[VSP_EV_REQUEST_AGAIN] = GO(LISTEN, VSP_ACT_SPAWN, NONE),
 		[VSP_EV_RESPONSE] = GO(LISTEN, RST | ODD, NONE),
 		[VSP_EV_RST] = GO(LISTEN, 0, NONE),
 		[VSP_EV_RST_AFTER_END] = GO(LISTEN, 0, NONE),
@@ -68,6 +76,7 @@ static const struct vsp_verdict step_table[NUM_VSP_STATES][NUM_VSP_EVENTS] = {
 	/* The peer waits for our answer and has nothing to say until then but that it gave up. */
 	[VSP_ACCEPTING] = {
 		[VSP_EV_REQUEST] = GO(ACCEPTING, ODD, NONE),
+		[VSP_EV_REQUEST_AGAIN] = GO(ACCEPTING, ODD, NONE),
 		[VSP_EV_RESPONSE] = GO(CLOSED, STOP | RST | HANGUP | FORGET | ODD, PROTO),
 		[VSP_EV_RST] = GO(CLOSED, STOP | HANGUP | FORGET, RESET),
 		[VSP_EV_RST_AFTER_END] = GO(CLOSED, STOP | HANGUP | FORGET, RESET),
@@ -92,6 +101,7 @@ static const struct vsp_verdict step_table[NUM_VSP_STATES][NUM_VSP_EVENTS] = {
 	/* Only RESPONSE and RST answer a request; anything else is a peer that thinks of another connection. */
 	[VSP_CONNECTING] = {
 		[VSP_EV_REQUEST] = GO(CLOSED, STOP | RST | HANGUP | FORGET | ODD, PROTO),
+		[VSP_EV_REQUEST_AGAIN] = GO(CLOSED, STOP | RST | HANGUP | FORGET | ODD, PROTO),
 		[VSP_EV_RESPONSE] = GO(ESTABLISHED, STOP | VSP_ACT_OPEN, NONE),
 		[VSP_EV_RST] = GO(CLOSED, STOP | HANGUP | FORGET, REFUSED),
 		[VSP_EV_RST_AFTER_END] = GO(CLOSED, STOP | HANGUP | FORGET, REFUSED),
@@ -117,6 +127,7 @@ static const struct vsp_verdict step_table[NUM_VSP_STATES][NUM_VSP_EVENTS] = {
 	[VSP_ESTABLISHED] = {
 		/* The peer has forgotten us (it rebooted): the old connection ends, the new request is served. */
 		[VSP_EV_REQUEST] = GO(CLOSED, HANGUP | FORGET | AGAIN, RESET),
+		[VSP_EV_REQUEST_AGAIN] = GO(ESTABLISHED, VSP_ACT_SEND_RESPONSE | ODD, NONE),
 		[VSP_EV_RESPONSE] = GO(ESTABLISHED, ODD, NONE),
 		[VSP_EV_RST] = GO(CLOSED, HANGUP | FORGET, RESET),
 		[VSP_EV_RST_AFTER_END] = GO(CLOSED, HANGUP | FORGET, NONE),
@@ -142,6 +153,7 @@ static const struct vsp_verdict step_table[NUM_VSP_STATES][NUM_VSP_EVENTS] = {
 	/* Queued data still goes out as credit allows; what still comes in has no reader. */
 	[VSP_CLOSING] = {
 		[VSP_EV_REQUEST] = GO(CLOSED, STOP | HANGUP | FORGET | AGAIN, NONE),
+		[VSP_EV_REQUEST_AGAIN] = GO(CLOSING, ODD, NONE),
 		[VSP_EV_RESPONSE] = GO(CLOSING, ODD, NONE),
 		[VSP_EV_RST] = GO(CLOSED, STOP | HANGUP | FORGET, NONE),
 		[VSP_EV_RST_AFTER_END] = GO(CLOSED, STOP | HANGUP | FORGET, NONE),
@@ -187,6 +199,11 @@ enum vsp_event vsp_event_of(enum vsp_op op)
 	default:
 		return VSP_EV_VIOLATION;
 	}
+}
+
+enum vsp_event vsp_event_of_request(const struct vsp_txc *t, const struct vsp_rxc *r, u32 hints, u32 said)
+{
+	return t->tx_cnt || r->rx_cnt || hints || said ? VSP_EV_REQUEST : VSP_EV_REQUEST_AGAIN;
 }
 
 enum vsp_event vsp_event_of_shutdown(u32 hints, bool unread)

@@ -12,6 +12,7 @@
 #ifndef VSP_CONN_H
 #define VSP_CONN_H
 
+#include "credit.h"
 #include "wire.h"
 
 enum vsp_state {
@@ -27,6 +28,7 @@ enum vsp_state {
 enum vsp_event {
 	/* from the peer */
 	VSP_EV_REQUEST,
+	VSP_EV_REQUEST_AGAIN, /* of a connection that the peer asked for before, and on which nothing happened since */
 	VSP_EV_RESPONSE,
 	VSP_EV_RST,		/* in the middle: data may be missing */
 	VSP_EV_RST_AFTER_END,	/* after the peer's "will not send", or after we closed both directions */
@@ -95,6 +97,19 @@ struct vsp_verdict vsp_conn_step(enum vsp_state state, enum vsp_event event);
 
 /* The event that a packet with a connection-oriented op other than SHUTDOWN and RST is, before any condition. */
 enum vsp_event vsp_event_of(enum vsp_op op);
+
+/**
+ * vsp_event_of_request - fold an arriving OP_REQUEST for an address that has a connection
+ * @t: what we sent on it
+ * @r: what the peer sent
+ * @hints: the peer's hints up to now
+ * @said: the hints that we have sent, or, of a connection that we asked for, VSP_SHUTDOWN_BOTH
+ *
+ * A peer whose connect() was interrupted may ask again while our answer is on its way (Linux does, without a reset).
+ * It takes that answer for its second request's, so the connection must live on if nothing tells the two apart. If it
+ * has forgotten the first one instead, it gets what it asks for, too.
+ */
+enum vsp_event vsp_event_of_request(const struct vsp_txc *t, const struct vsp_rxc *r, u32 hints, u32 said);
 
 /**
  * vsp_event_of_shutdown - fold an arriving OP_SHUTDOWN

@@ -33,6 +33,7 @@ static_assert(ARRAY_SIZE(state_names) == NUM_VSP_STATES, "every value has a name
 
 static const char *const event_names[] = {
 	[VSP_EV_REQUEST] = "request",
+	[VSP_EV_REQUEST_AGAIN] = "request_again",
 	[VSP_EV_RESPONSE] = "response",
 	[VSP_EV_RST] = "rst",
 	[VSP_EV_RST_AFTER_END] = "rst_after_end",

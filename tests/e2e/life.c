@@ -234,10 +234,37 @@ static void request_for_an_open_connection(void)
 
 	begin(&f, &l);
 	old = fix_open(&f, l, 1000, 50);
+	send_text(&f, 1000, 50, "o");
+	CHECK(read(old, &c, 1) == 1);
 	fd = fix_open(&f, l, 1000, 50);
 	CHECK(read(old, &c, 1) == 0);
 	send_text(&f, 1000, 50, "n");
 	CHECK(read(fd, &c, 1) == 1 && c == 'n');
+	fix_end(&f);
+}
+
+/*
+ * As Linux asks when connect() was interrupted: the first answer may be on its way, and will be taken for the second's.
+ * The window is that of the second request.
+ */
+static void request_for_an_unused_connection(void)
+{
+	struct vsp_hdr hdr;
+	char bytes[300] = { 0 };
+	struct fix f;
+	int l, fd;
+
+	begin(&f, &l);
+	fd = fix_open(&f, l, 1000, 50);
+	hdr = fix_hdr(1000, 50, VSP_OP_REQUEST);
+	hdr.buf_alloc = 100;
+	fix_send(&f, hdr);
+	CHECK(fix_expect(&f, VSP_OP_RESPONSE).dst.port == 50);
+	CHECK(write(fd, bytes, sizeof(bytes)) == sizeof(bytes));
+	CHECK(fix_expect(&f, VSP_OP_RW).len == 100);
+	send_text(&f, 1000, 50, "n");
+	CHECK(read(fd, bytes, 1) == 1 && bytes[0] == 'n');
+	close(fd);
 	fix_end(&f);
 }
 
@@ -480,6 +507,7 @@ const struct test life_tests[] = {
 	{ "life: refusals", refusals },
 	{ "life: a reset is not answered", reset_is_not_answered },
 	{ "life: a request for an open connection", request_for_an_open_connection },
+	{ "life: a request for an unused connection", request_for_an_unused_connection },
 	{ "life: a full backlog is waited for", full_backlog_is_waited_for },
 	{ "life: the front-end leaves and comes back", front_end_comes_back },
 	{ "life: a pause keeps connections", pause_keeps_connections },

@@ -55,6 +55,14 @@ static const struct check_case cases_of_cells[] = {
 	CELL(ESTABLISHED, REQUEST, CLOSED, ENDS | A(AGAIN), RESET),
 	CELL(CLOSING, REQUEST, CLOSED, A(STOP_TIMER) | ENDS | A(AGAIN), NONE),
 
+	/* It asks once more for a connection that nobody has used: the answer may be there, or on its way, or lost. */
+	CELL(CLOSED, REQUEST_AGAIN, CLOSED, A(SEND_RST), NONE),
+	CELL(LISTEN, REQUEST_AGAIN, LISTEN, A(SPAWN), NONE),
+	CELL(ACCEPTING, REQUEST_AGAIN, ACCEPTING, A(UNEXPECTED), NONE),
+	CELL(CONNECTING, REQUEST_AGAIN, CLOSED, A(STOP_TIMER) | A(SEND_RST) | ENDS | A(UNEXPECTED), PROTO),
+	CELL(ESTABLISHED, REQUEST_AGAIN, ESTABLISHED, A(SEND_RESPONSE) | A(UNEXPECTED), NONE),
+	CELL(CLOSING, REQUEST_AGAIN, CLOSING, A(UNEXPECTED), NONE),
+
 	/* Somebody grants a request. One who asked is connected; one who is connected was told twice. */
 	CELL(CLOSED, RESPONSE, CLOSED, A(SEND_RST), NONE),
 	CELL(LISTEN, RESPONSE, LISTEN, A(SEND_RST) | A(UNEXPECTED), NONE),
@@ -370,6 +378,27 @@ static void events_of_ops(const void *arg)
 	CHECK_EQ(vsp_event_of(VSP_OP_RST), VSP_EV_VIOLATION);
 }
 
+static void events_of_request(const void *arg)
+{
+	struct vsp_txc t = vsp_txc_init(1000);
+	struct vsp_rxc r = vsp_rxc_init(1000);
+
+	(void)arg;
+	vsp_txc_update(&t, (struct vsp_stamp){ .buf_alloc = 1000 });
+	vsp_rxc_stamp(&r);
+	CHECK_EQ(vsp_event_of_request(&t, &r, 0, 0), VSP_EV_REQUEST_AGAIN);
+	for (u32 hints = 0; hints <= VSP_SHUTDOWN_BOTH; hints++)
+		for (u32 said = !hints; said <= VSP_SHUTDOWN_BOTH; said++)
+			CHECK_EQ(vsp_event_of_request(&t, &r, hints, said), VSP_EV_REQUEST);
+	CHECK(vsp_rxc_admit(&r, 1));
+	CHECK_EQ(vsp_event_of_request(&t, &r, 0, 0), VSP_EV_REQUEST);
+	vsp_rxc_consume(&r, 1);
+	CHECK_EQ(vsp_event_of_request(&t, &r, 0, 0), VSP_EV_REQUEST);
+	r = vsp_rxc_init(1000);
+	CHECK_EQ(vsp_txc_take(&t, 1), 1);
+	CHECK_EQ(vsp_event_of_request(&t, &r, 0, 0), VSP_EV_REQUEST);
+}
+
 static void events_of_shutdown(const void *arg)
 {
 	(void)arg;
@@ -407,9 +436,9 @@ static void acts_are_in_order(const void *arg)
 }
 
 static const struct check_case cases[] = {
-	CASE(table_is_complete), CASE(rst_never_answers_rst), CASE(peer_is_defined), CASE(forgotten_once),
-	CASE(timers_balance),	 CASE(payload_has_one_fate),  CASE(events_of_ops),   CASE(events_of_shutdown),
-	CASE(events_of_rst),	 CASE(acts_are_in_order),
+	CASE(table_is_complete),  CASE(rst_never_answers_rst), CASE(peer_is_defined),	CASE(forgotten_once),
+	CASE(timers_balance),	  CASE(payload_has_one_fate),  CASE(events_of_ops),	CASE(events_of_request),
+	CASE(events_of_shutdown), CASE(events_of_rst),	       CASE(acts_are_in_order),
 };
 
 CHECK_SUITE(conn, cases);

@@ -294,6 +294,8 @@ static enum vsp_event event_of(struct vsock_conn *c, const struct vsp_hdr *hdr, 
 		return vsp_event_of_shutdown(c->hints, unread);
 	case VSP_OP_RST:
 		return vsp_event_of_rst(c->hints, c->shut);
+	case VSP_OP_REQUEST:
+		return vsp_event_of_request(&c->txc, &c->rxc, c->hints, c->ours ? VSP_SHUTDOWN_BOTH : c->shut);
 	default:
 		return vsp_event_of(hdr->op);
 	}
@@ -353,6 +355,8 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 		return VSOCK_NOTHING;
 	}
 	acts = step(m, c, event_of(c, hdr, unread));
+	if (hdr->op == VSP_OP_REQUEST && c->state == VSP_ESTABLISHED)
+		vsp_txc_update(&c->txc, (struct vsp_stamp){ .buf_alloc = hdr->buf_alloc });
 	if (acts & VSP_ACT_AGAIN)
 		return VSOCK_SPAWN;
 	if (acts & VSP_ACT_DISCARD)
@@ -408,6 +412,7 @@ bool vsock_mux_connect_from(struct vsock_mux *m, struct vsock_conn *c, u16 type,
 	if (lookup(m, type, host, guest))
 		return false;
 	prepare(m, c, type, host, guest);
+	c->ours = true;
 	step(m, c, VSP_EV_CONNECT);
 	return true;
 }

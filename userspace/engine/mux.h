@@ -72,6 +72,7 @@ enum vsock_fact {
  * @shut: VSP_SHUTDOWN_* that we announced or owe
  * @sends: enum vsock_send
  * @facts: enum vsock_fact not handed out yet
+ * @ours: we asked for it
  * @hashed: it is in the tables
  * @in_news: it is in the chain of news
  * @ready: the driver has bytes, or the end, for the guest
@@ -103,6 +104,7 @@ struct vsock_conn {
 	u8 shut;
 	u8 sends;
 	u8 facts;
+	bool ours;
 	bool hashed;
 	bool in_news;
 	bool ready;
