@@ -75,6 +75,15 @@ static bool cuts_message(const struct vst_flow *flow)
 	return flow->open && (flow->hints & VSP_SHUTDOWN_SEND) && flow->arriving.len;
 }
 
+/* See vsp_event_of_request(). Not one that we asked for, nor one that is being closed, though nobody said so yet. */
+static bool is_unused(const struct vst_flow *flow)
+{
+	u32 said = flow->requested || flow->closing ? VSP_SHUTDOWN_BOTH : READ_ONCE(flow->shut);
+
+	return vsp_event_of_request(&flow->txc, &flow->rxc, flow->hints, said) == VSP_EV_REQUEST_AGAIN &&
+	       !flow->traffic.rx_packets && !flow->traffic.tx_packets;
+}
+
 /* Fold the packet and what the ledgers say of it into an event. */
 static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
 {
@@ -82,10 +91,7 @@ static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, str
 		return VSP_EV_VIOLATION;
 	switch (hdr->op) {
 	case VSP_OP_REQUEST:
-		if (vsp_event_of_request(&flow->txc, &flow->rxc, flow->hints,
-					 flow->requested ? VSP_SHUTDOWN_BOTH : READ_ONCE(flow->shut)) ==
-			    VSP_EV_REQUEST ||
-		    flow->traffic.rx_packets || flow->traffic.tx_packets)
+		if (!is_unused(flow))
 			return VSP_EV_REQUEST;
 		vsp_txc_update(&flow->txc, (struct vsp_stamp){ .buf_alloc = hdr->buf_alloc });
 		return VSP_EV_REQUEST_AGAIN;

@@ -1115,8 +1115,11 @@ static void serve(int listener)
 	sigaction(SIGUSR1, &interrupt, NULL);
 	for (bool go_on = true; go_on;) {
 		int fd = accept(listener, NULL, NULL);
-		ssize_t n = fd < 0 ? -1 : recv(fd, line, sizeof(line) - 1, 0);
+		ssize_t n = -1;
 
+		/* A signal may come late, when what it was to interrupt is over. */
+		while (fd >= 0 && (n = recv(fd, line, sizeof(line) - 1, 0)) < 0 && errno == EINTR)
+			;
 		if (n > 0) {
 			line[n] = 0;
 			go_on = strncmp(line, "quit", 4) != 0;
