@@ -629,7 +629,8 @@ class VM:
         # A time stamp counter that is trusted, though not used, makes the kernel patch its clock while processors run.
         tsc = "" if "tsc=" in self.append else "tsc=unstable "
         emulated = "" if self.accel == "kvm" else f"{tsc}watchdog_thresh={EMULATED_WATCHDOG_S}"
-        cmdline = f"console=ttyS0 {log_level} panic=-1 net.ifnames=0 no_timer_check {emulated} {self.append}".strip()
+        cmdline = (f"console=ttyS0 {log_level} panic=-1 print-fatal-signals=1 net.ifnames=0 no_timer_check {emulated} "
+                   f"{self.append}").strip()
         # cmpxchg16b, emulated for several processors, now and then kills a kernel in kmalloc() before any module is
         # loaded; without it in the processor, kernels do without.
         accel, cpu = ("kvm", "host") if self.accel == "kvm" else ("tcg,thread=multi", "max,la57=off,cx16=off")
@@ -810,6 +811,7 @@ class VM:
         """The output of a command that must succeed."""
         status, output = self.run(command, timeout)
         if status:
+            output += "\nlast said by the kernel:\n" + self.run("dmesg | tail -n 3")[1]
             raise Failure(f"{self.name}: exit status {status} from: {command}\n{output}")
         return output
 

@@ -1176,7 +1176,7 @@ static int ask(const char *name, char **words)
 	}
 	n = recv(fd, line, sizeof(line), 0);
 	if (n <= 0) {
-		puts("died");
+		printf("died: %s\n", n ? strerror(errno) : "no answer");
 		return 1;
 	}
 	fwrite(line, 1, (size_t)n, stdout);
