@@ -161,6 +161,7 @@ void vst_link_reset(struct vst_link *link)
 		spin_lock(&link->flows_lock);
 	}
 	spin_unlock(&link->flows_lock);
+	vst_listen_forget(link);
 }
 
 /* A socket that is bound to the old CID and not connected; one that is may not be touched without its lock. */

@@ -314,6 +314,24 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
 }
 
+/* The peer knows nothing any more of what it asked for until now: this takes no room from what it asks for next. */
+void vst_listen_forget(struct vst_link *link)
+{
+	struct vst_request *req, *next;
+	struct vst_inbox *inbox;
+	LIST_HEAD(stale);
+
+	spin_lock(&link->inbox_lock);
+	list_for_each_entry(inbox, &link->inboxes, node) {
+		list_splice_tail_init(&inbox->requests, &stale);
+		link->n_requests -= inbox->n;
+		inbox->n = 0;
+	}
+	spin_unlock(&link->inbox_lock);
+	list_for_each_entry_safe(req, next, &stale, node)
+		kfree(req);
+}
+
 static bool asks_for(const struct vsp_hdr *req, const struct vsp_hdr *hdr)
 {
 	return vsp_addr_eq(req->src, hdr->src) && vsp_addr_eq(req->dst, hdr->dst) && req->type == hdr->type;

@@ -18,7 +18,6 @@ struct rx_result {
 	bool feed; /* and it is a sockmap */
 	bool wake_writer;
 	bool send_credit;
-	bool send_response;
 	bool unheld; /* payload that waited may go */
 	bool ended;  /* the flow is over from this packet on */
 	bool reset;  /* and the peer has to be told */
@@ -75,26 +74,12 @@ static bool cuts_message(const struct vst_flow *flow)
 	return flow->open && (flow->hints & VSP_SHUTDOWN_SEND) && flow->arriving.len;
 }
 
-/* See vsp_event_of_request(). Not one that we asked for, nor one that is being closed, though nobody said so yet. */
-static bool is_unused(const struct vst_flow *flow)
-{
-	u32 said = flow->requested || flow->closing ? VSP_SHUTDOWN_BOTH : READ_ONCE(flow->shut);
-
-	return vsp_event_of_request(&flow->txc, &flow->rxc, flow->hints, said) == VSP_EV_REQUEST_AGAIN &&
-	       !flow->traffic.rx_packets && !flow->traffic.tx_packets;
-}
-
 /* Fold the packet and what the ledgers say of it into an event. */
 static enum vsp_event fold(struct vst_flow *flow, const struct vsp_hdr *hdr, struct rx_result *res)
 {
 	if (!take_credit(flow, hdr, res))
 		return VSP_EV_VIOLATION;
 	switch (hdr->op) {
-	case VSP_OP_REQUEST:
-		if (!is_unused(flow))
-			return VSP_EV_REQUEST;
-		vsp_txc_update(&flow->txc, (struct vsp_stamp){ .buf_alloc = hdr->buf_alloc });
-		return VSP_EV_REQUEST_AGAIN;
 	case VSP_OP_RW:
 		if (flow->open && (flow->hints & VSP_SHUTDOWN_SEND)) {
 			res->why = VSP_REJECT_AFTER_END;
@@ -176,7 +161,6 @@ static struct vsp_verdict judge(struct vst_flow *flow, const struct vsp_hdr *hdr
 	res->reset = v.acts & VSP_ACT_SEND_RST;
 	res->no_flow = v.acts & VSP_ACT_AGAIN;
 	res->send_credit = v.acts & VSP_ACT_SEND_CREDIT;
-	res->send_response = v.acts & VSP_ACT_SEND_RESPONSE;
 	if (res->ended)
 		flow->over = true;
 	return v;
@@ -428,8 +412,6 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 	if (res->ended) {
 		vst_tx_end(flow, res->reset);
 		vst_flow_forget(flow);
-	} else if (res->send_response) {
-		vst_send_ctl(flow, VST_CTL_RESPONSE, 0);
 	} else if (res->send_credit) {
 		vst_send_ctl(flow, VST_CTL_CREDIT_UPDATE, 0);
 	} else if (res->unheld) {

@@ -627,6 +627,7 @@ void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct
 /* listen.c */
 enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const struct vsp_hdr *hdr,
 				   struct vst_ask ask);
+void vst_listen_forget(struct vst_link *link);
 void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr);
 
 /* sock.c */
