@@ -314,22 +314,27 @@ enum vsp_reject vst_listen_request(struct vst_link *link, struct sock *sk, const
 	return fits ? VSP_OK : VSP_REJECT_BACKLOG;
 }
 
-/* The peer knows nothing any more of what it asked for until now: this takes no room from what it asks for next. */
+/* The inbox's link's inbox_lock is held. */
+static void drop_request(struct vst_inbox *inbox, struct vst_request *req)
+{
+	list_del(&req->node);
+	kfree(req);
+	inbox->n--;
+	inbox->link->n_requests--;
+}
+
+/* What the peer asked for before a reset takes no room from what it asks for since, which may be here already. */
 void vst_listen_forget(struct vst_link *link)
 {
 	struct vst_request *req, *next;
 	struct vst_inbox *inbox;
-	LIST_HEAD(stale);
 
 	spin_lock(&link->inbox_lock);
-	list_for_each_entry(inbox, &link->inboxes, node) {
-		list_splice_tail_init(&inbox->requests, &stale);
-		link->n_requests -= inbox->n;
-		inbox->n = 0;
-	}
+	list_for_each_entry(inbox, &link->inboxes, node)
+		list_for_each_entry_safe(req, next, &inbox->requests, node)
+			if (is_forgotten(link, &req->ask))
+				drop_request(inbox, req);
 	spin_unlock(&link->inbox_lock);
-	list_for_each_entry_safe(req, next, &stale, node)
-		kfree(req);
 }
 
 static bool asks_for(const struct vsp_hdr *req, const struct vsp_hdr *hdr)
@@ -353,14 +358,9 @@ void vst_listen_cancel(struct vst_link *link, const struct vsp_hdr *hdr)
 			WRITE_ONCE(inbox->serving->ask.cancelled, true);
 			spin_unlock(&link->flows_lock);
 		}
-		list_for_each_entry_safe(req, next, &inbox->requests, node) {
-			if (!asks_for(&req->hdr, hdr))
-				continue;
-			list_del(&req->node);
-			inbox->n--;
-			link->n_requests--;
-			kfree(req);
-		}
+		list_for_each_entry_safe(req, next, &inbox->requests, node)
+			if (asks_for(&req->hdr, hdr))
+				drop_request(inbox, req);
 	}
 	spin_unlock(&link->inbox_lock);
 }
