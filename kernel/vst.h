@@ -56,7 +56,7 @@ enum {
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
 	/* Packets of a flow, or connections of a listener, that may come before it is woken, while more do. */
 	VST_WAKE_PACKETS = 32,
-	VST_SPARES = 4, /* blocks of 64 KiB that a link keeps for its next packets */
+	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
 };

@@ -2,14 +2,8 @@
 #include "conn.h"
 
 /* A cell: next state, acts, error. The names are short so that a row can be read as one. */
-#define GO(n, a, e)                                                                \
-	{                                                                          \
-		.next = VSP_##n, .acts = (a), .err = VSP_ERR_##e, .possible = true \
-	}
-#define NEVER                     \
-	{                         \
-		.possible = false \
-	}
+#define GO(n, a, e) { .next = VSP_##n, .acts = (a), .err = VSP_ERR_##e, .possible = true }
+#define NEVER { .possible = false }
 
 #define STOP VSP_ACT_STOP_TIMER
 #define START VSP_ACT_START_TIMER
