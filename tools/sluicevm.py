@@ -811,7 +811,8 @@ class VM:
         """The output of a command that must succeed."""
         status, output = self.run(command, timeout)
         if status:
-            output += "\nlast said by the kernel:\n" + self.run("dmesg | tail -n 3")[1]
+            with contextlib.suppress(Failure):    # the guest may have died since
+                output += "\nlast said by the kernel:\n" + self.run("dmesg | tail -n 3")[1]
             raise Failure(f"{self.name}: exit status {status} from: {command}\n{output}")
         return output
 
