@@ -147,7 +147,7 @@ EMULATED_WATCHDOG_S = 60    # half of the time after which a processor counts as
 # In the guest: what our driver records of its connections' states, for tests/vm/replay-trace.c.
 TRACE_FILE = "/run/vst.trace"
 VST_TRACE = r"""#!/bin/sh
-# vst-trace on|save: begin to record; put what was recorded into the file.
+# vst-trace on|save|off: begin to record; put what was recorded into the file; end, and forget it.
 cd /sys/kernel/tracing || exit 1
 file=%s
 case $1 in
@@ -168,6 +168,9 @@ case $1 in
         cat per_cpu/cpu*/stats | awk '/overrun|dropped/ { n += $NF } END { print "# lost " n + 0 }' >>$file
         echo >trace
         echo 1 >tracing_on ;;
+    off)
+        echo 0 >events/vst/enable
+        rm -f $file ;;
 esac
 """ % (TRACE_FILE, 4096)    # KiB for each processor: 50,000 records
 # The kernel forgets what a module has recorded when the module goes. Busybox has commands of the same names, which its
