@@ -7,6 +7,7 @@
  * backlog if not. That handler may not sleep: the core releases sockets in TASK_INTERRUPTIBLE.
  */
 #include <linux/sched/signal.h>
+#include <linux/skmsg.h>
 #include <linux/uio.h>
 
 #include "vst.h"
@@ -597,6 +598,45 @@ static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool 
 		vst_step(flow, VSP_EV_DRAINED);
 }
 
+#ifdef VST_HAVE_READ_SKB
+/* Has the sockmap, or its reader, had all that arrived? */
+static bool sockmap_is_empty(struct vst_flow *flow, struct sock *sk)
+{
+	struct sk_psock *psock;
+	bool empty;
+
+	spin_lock(&flow->lock);
+	empty = !flow->readable && !flow->skb_busy && !flow->for_skb;
+	spin_unlock(&flow->lock);
+	rcu_read_lock();
+	psock = sk_psock(sk);
+	empty = empty && psock && skb_queue_empty(&psock->ingress_skb) && list_empty_careful(&psock->ingress_msg);
+	rcu_read_unlock();
+	return empty;
+}
+
+/*
+ * Behind a sockmap the core's recv() asks for data and RCV_SHUTDOWN and for nothing else, and would wait for ever once
+ * the connection is over. So an error is data, which it then does not find, and the end is as after shutdown(). The
+ * socket is owned.
+ */
+static bool sockmap_hears_end(struct vst_flow *flow, struct sock *sk)
+{
+	if (!sk->sk_err && !(vsock_sk(sk)->peer_shutdown & SEND_SHUTDOWN))
+		return false;
+	if (!sockmap_is_empty(flow, sk))
+		return false;
+	if (!sk->sk_err)
+		sk->sk_shutdown |= RCV_SHUTDOWN;
+	return true;
+}
+#else
+static bool sockmap_hears_end(struct vst_flow *flow, struct sock *sk)
+{
+	return false;
+}
+#endif
+
 static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
 {
 	struct vst_flow *flow = flow_of(vsk);
@@ -611,7 +651,10 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 	len = min_t(size_t, len, avail);
 	done = len ? copy_segs(flow, msg, len, peek) : 0;
 	end_read(flow, sk_vsock(vsk), peek ? 0 : done, false);
-	return done || !len ? done : -EFAULT;
+	if (!done && len)
+		return -EFAULT;
+	/* See sockmap_hears_end(). */
+	return done ? done : -sk_vsock(vsk)->sk_err;
 }
 
 /* Pass over @len bytes that the user's buffer had no room for. */
@@ -679,7 +722,7 @@ static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
 		flow->late_err = 0;
 		sk_error_report(sk);
 	}
-	return sk->sk_err != 0;
+	return sk->sk_err || sockmap_hears_end(flow, sk);
 }
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
@@ -687,10 +730,11 @@ static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
 	struct vst_flow *flow = flow_of(vsk);
 	u32 n = readable(flow);
 
+	if (n)
+		return n;
 	/* Who waits for an answer has said all there is to say. */
-	if (!n)
-		vst_push(flow);
-	return n;
+	vst_push(flow);
+	return sockmap_hears_end(flow, sk_vsock(vsk));
 }
 
 static u64 vst_sock_stream_rcvhiwat(struct vsock_sock *vsk)

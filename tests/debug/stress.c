@@ -159,8 +159,8 @@ static bool excuse(int error, const char *what)
 }
 
 /*
- * Behind a sockmap the core does not wait on, but says EAGAIN, when its reader is woken by anything but data: a signal,
- * or the end of the connection, which it tells next time. @since: when the last bytes came.
+ * Behind a sockmap the core does not wait on, but says EAGAIN, when its reader is woken by anything but data or the end
+ * of the connection: a signal, or data that the reader does not get. @since: when the last bytes came.
  */
 static bool gave_up(const struct worker *w, int error, time_t since)
 {
