@@ -617,13 +617,14 @@ static int begin_get(uint32_t size)
 static int run_get(char **argv)
 {
 	int fd = begin_get(number(argv[0]));
-	uint64_t began, sum;
+	uint64_t began, took, sum;
 
 	/* What waits at the beginning is from before. */
 	drain(fd, now_ns() + ms(argv[1]) / 4);
 	began = now_ns();
 	sum = drain(fd, began + ms(argv[1]));
-	printf("{\"rate\": %.0f}\n", (double)sum * 1e9 / (double)(now_ns() - began));
+	took = now_ns() - began;
+	printf("{\"rate\": %.0f, \"s\": %.3f}\n", (double)sum * 1e9 / (double)took, (double)took / 1e9);
 	return 0;
 }
 
@@ -692,7 +693,7 @@ static int run_put(char **argv)
 	struct sender s = { .size = number(argv[0]), .ns = ms(argv[1]) };
 
 	send_for(&s);
-	printf("{\"rate\": %.0f}\n", (double)s.bytes * 1e9 / (double)s.took);
+	printf("{\"rate\": %.0f, \"s\": %.3f}\n", (double)s.bytes * 1e9 / (double)s.took, (double)s.took / 1e9);
 	return 0;
 }
 
@@ -706,7 +707,7 @@ static int run_connect(char **argv)
 		n++;
 		took = now_ns() - began;
 	} while (took < ms(argv[0]));
-	printf("{\"rate\": %.1f}\n", n * 1e9 / (double)took);
+	printf("{\"rate\": %.1f, \"s\": %.3f}\n", n * 1e9 / (double)took, (double)took / 1e9);
 	return 0;
 }
 
