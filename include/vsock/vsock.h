@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vsock.h - libvsock: addresses, dialling and listening for AF_VSOCK and for hybrid Unix sockets
+ * vsock.h - libvsock: addresses, dialling, listening and datagrams for AF_VSOCK and for hybrid Unix sockets
  *
  * A vsock address is a context identifier (CID: which machine) and a port, both 32-bit numbers. On a host whose device
  * is a process (vsockd, Firecracker, cloud-hypervisor) there is no AF_VSOCK: guests are reached through a Unix socket
  * at PATH with one line, "CONNECT <port>\n" answered by "OK <port>\n", and guests reach port P of the host at PATH_P.
- * That is called hybrid; struct vsock_addr holds either kind.
+ * That is called hybrid; struct vsock_addr holds either kind. A guest that is a process (vguest) has a PATH of the same
+ * kind for its own programs: there the other end is the host.
  *
  * Rules for every function: a failure is returned as -errno and errno itself is not promised to hold anything; no
  * function keeps a pointer of the caller's, allocates memory that the caller must free, or touches signals; all are
@@ -31,10 +32,12 @@ extern "C" {
 #define VSOCK_TEXT_MAX 320
 /* Bytes of a Unix socket's path, the final 0 included (the kernel's limit). */
 #define VSOCK_PATH_MAX 108
+/* Bytes of the longest datagram. */
+#define VSOCK_DGRAM_MAX 65536
 
 enum vsock_kind {
 	VSOCK_KIND_VSOCK,  /* AF_VSOCK: cid and port */
-	VSOCK_KIND_HYBRID, /* a Unix socket: path and port; cid is VSOCK_CID_ANY */
+	VSOCK_KIND_HYBRID, /* a Unix socket: path and port; cid is VSOCK_CID_ANY, but for datagrams */
 };
 
 /* Bits of vsock_addr.flags. */
@@ -44,8 +47,8 @@ enum vsock_kind {
  * struct vsock_addr - where to dial or to listen
  * @kind: which of the other fields count
  * @type: SOCK_STREAM, SOCK_SEQPACKET or SOCK_DGRAM, or 0 where the spelling left it open (then: SOCK_STREAM)
- * @cid: 0 .. 0xffffffff
- * @port: 0 .. 0xffffffff; VSOCK_PORT_ANY lets the kernel choose when listening on AF_VSOCK
+ * @cid: 0 .. 0xffffffff; VSOCK_CID_ANY as the destination of a hybrid datagram: the guest (vsockd), the host (vguest)
+ * @port: 0 .. 0xffffffff; VSOCK_PORT_ANY lets the kernel choose when listening on AF_VSOCK, and vsockd for datagrams
  * @flags: VSOCK_ADDR_*
  * @path: the hybrid socket's path, 0-terminated; a leading '@' is an abstract name
  */
@@ -98,7 +101,8 @@ int vsock_parse_port(const char *text, uint32_t *port, char *why, size_t why_siz
 
 /**
  * vsock_format - write an address in its one canonical spelling, which vsock_parse() reads back
- * @buf: receives "vsock:CID:PORT", "vsock-seqpacket:...", "vsock-dgram:..." or "vsock-mux:PATH:PORT"
+ * @buf: receives "vsock:CID:PORT", "vsock-seqpacket:...", "vsock-dgram:..." or "vsock-mux:PATH:PORT", which is
+ *	without a type and a CID
  * @size: bytes of @buf; VSOCK_TEXT_MAX always suffices
  *
  * Return: the length without the final 0, or -ENOSPC (then @buf holds "" if @size is not 0).
@@ -115,7 +119,8 @@ int vsock_local_cid(uint32_t *cid);
 /**
  * vsock_resolve - replace the name "self" by this machine's CID
  *
- * vsock_dial() and vsock_listen() do this themselves, on a copy. Return: 0, or what vsock_local_cid() returns.
+ * vsock_dial(), vsock_listen() and vsock_sendto() do this themselves, on a copy. Return: 0, or what vsock_local_cid()
+ * returns.
  */
 int vsock_resolve(struct vsock_addr *addr);
 
@@ -144,8 +149,11 @@ struct vsock_options {
  * @options: NULL for the defaults
  *
  * Hybrid: returns once "OK <port>" was read, and not one byte more than that line; a SOCK_SEQPACKET flow dials
- * PATH_seqpacket and sends the same line as a record. SOCK_DGRAM: a socket connected to PATH_dgram, whose datagrams
- * begin with the line "SENDTO <port>" and whose answers begin with "FROM <cid> <port>".
+ * PATH_seqpacket and sends the same line as a record.
+ *
+ * SOCK_DGRAM: a socket that hears this address alone, for vsock_sendto() and vsock_recvfrom(). Hybrid: it hears all
+ * that comes through PATH_dgram, and nobody else of this machine; that somebody is bound at the port is not known. It
+ * has an abstract name, which a vsockd in a strict sandbox cannot answer: to such a one, vsock_listen() at a port.
  *
  * Return: a descriptor, or -errno. Besides those of connect(2): -ECONNRESET nobody listens there, -ENODEV no device or
  * no such CID, -ETIMEDOUT, -EPROTO the hybrid socket answered something else, -EOPNOTSUPP a source address through a
@@ -155,14 +163,19 @@ int vsock_dial(const struct vsock_addr *addr, const struct vsock_options *option
 
 /**
  * vsock_listen - bind and listen; SOCK_DGRAM: bind
- * @addr: where; hybrid: a Unix socket is created at PATH_PORT, or at PATH_dgram_PORT
+ * @addr: where; hybrid: a Unix socket is created at PATH_PORT, or at PATH_dgram_PORT, and the path must be spelt as
+ *	vsockd or vguest has it
  * @options: NULL for the defaults
  *
  * Hybrid: a stale socket in the way is removed, after an attempt to connect showed that nobody answers there. Two
  * processes that replace the same stale socket in the same instant are not kept apart. The socket's name is not removed
  * when the descriptor is closed; see vsock_listen_path().
  *
- * Return: a descriptor, or -errno as bind(2), -EINVAL for a hybrid port "any".
+ * SOCK_DGRAM: a socket for vsock_sendto(), to many, and vsock_recvfrom(), from all. Hybrid with VSOCK_PORT_ANY: none
+ * is created, and what is sent comes from a port that vsockd or vguest chooses, and takes back after 60 seconds of
+ * silence.
+ *
+ * Return: a descriptor, or -errno as bind(2), -EINVAL for a hybrid port "any" of another type.
  */
 int vsock_listen(const struct vsock_addr *addr, const struct vsock_options *options);
 
@@ -189,15 +202,49 @@ int vsock_accept(int fd, struct vsock_addr *peer);
  */
 int vsock_local(int fd, struct vsock_addr *addr);
 
+/**
+ * vsock_sendto - send a datagram
+ * @fd: of type SOCK_DGRAM, from vsock_dial() or vsock_listen()
+ * @bytes, @len: the datagram; it may be empty
+ * @flags: 0, or MSG_DONTWAIT of send(2)
+ * @to: where to, of the same kind as what @fd was made from; its type does not matter. What vsock_recvfrom() gave is
+ *	an answer. Its path may be another than that of @fd, but what was dialled hears nothing from there.
+ *
+ * Best effort: that it was sent does not say that it arrived. Blocks while there is no room for it, like send(2); a
+ * hybrid socket that was not dialled is always writable for poll(2).
+ *
+ * Return: 0, or -errno. Besides those of send(2): -EMSGSIZE more than VSOCK_DGRAM_MAX bytes, -EINVAL a port "any",
+ * -ECONNREFUSED nobody was bound for an earlier one (AF_VSOCK, dialled), or vsockd has ended (hybrid); the next call
+ * may succeed.
+ */
+int vsock_sendto(int fd, const void *bytes, size_t len, int flags, const struct vsock_addr *to);
+
+/**
+ * vsock_recvfrom - receive a datagram
+ * @fd: of type SOCK_DGRAM, from vsock_dial() or vsock_listen()
+ * @bytes, @size: where to; behind a datagram that is shorter, their content is lost
+ * @flags: 0, or MSG_DONTWAIT and MSG_PEEK of recv(2)
+ * @from: receives who sent it, may be NULL. Hybrid: cid is that of the sender, path that of its device as vsockd or
+ *	vguest spells it. A program of this machine that sent to the Unix socket itself has cid and port "any" and an
+ *	empty path, and cannot be answered; but one may claim to be anybody if it can make such a name.
+ *
+ * Return: the datagram's length, 0 for an empty one; more than @size: it was cut, and @size bytes of it are there. Or
+ * -errno as recv(2).
+ */
+int vsock_recvfrom(int fd, void *bytes, size_t size, int flags, struct vsock_addr *from);
+
 enum vsock_op {
 	VSOCK_OP_DIAL,
 	VSOCK_OP_LISTEN,
+	VSOCK_OP_SEND,
+	VSOCK_OP_RECEIVE,
 };
 
 /**
  * vsock_explain - say in words what an error means and what to do about it
  * @op: what failed
- * @addr, @options: what vsock_dial() or vsock_listen() was called with; @options may be NULL
+ * @addr, @options: what vsock_dial() or vsock_listen() was called with; @options may be NULL. Send: where to. Receive:
+ *	what the socket was made from
  * @err: what it returned (the sign does not matter)
  * @buf: receives one line without a newline, cut to @size
  *

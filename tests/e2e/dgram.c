@@ -272,6 +272,28 @@ static void names_of_clients(void)
 	fix_end(f);
 }
 
+/* What a line FROM has may stand in a line SENDTO: the guest, and its port. */
+static void answers_to_a_line(void)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct vsp_hdr hdr;
+	char line[32];
+	int fd, len;
+
+	begin(128, 3776, NULL);
+	fd = host_socket("client");
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s_dgram", f->uds);
+	for (u32 cid = CID - 1; cid <= CID + 1; cid++) {
+		len = snprintf(line, sizeof(line), "SENDTO %u %u\nhello", cid, GUEST_PORT);
+		CHECK(sendto(fd, line, (size_t)len, 0, (struct sockaddr *)&sa, sizeof(sa)) == len);
+	}
+	hdr = expect(f, VSP_OP_RW);
+	CHECK(hdr.dst.port == GUEST_PORT && hdr.len == 5 && !memcmp(got, "hello", 5));
+	fix_reject(f, "dgrams_bad", 2);
+	fix_reject(f, "dgrams_to_guest", 1);
+	fix_end(f);
+}
+
 /* What is no SENDTO is dropped and counted. */
 static void bad_clients(void)
 {
@@ -918,6 +940,7 @@ const struct test dgram_tests[] = {
 	{ "datagrams of one guest port to several host ports", ports_are_kept_apart },
 	{ "datagrams of host clients", clients },
 	{ "datagrams: names of host clients", names_of_clients },
+	{ "datagrams: answers to a line FROM", answers_to_a_line },
 	{ "datagrams of clients that say nonsense", bad_clients },
 	{ "datagrams that nobody is bound for", nobody_bound },
 	{ "datagrams in fragments, right and wrong", fragments },

@@ -52,7 +52,7 @@ int main(int argc, char **argv)
 						  hostile_tests,   resource_tests, fleet_tests,	   options_tests,
 						  siblings_tests,  control_tests,  defects_tests,  faults_tests,
 						  dgram_tests,	   sockets_tests,  forward_tests,  migrate_tests,
-						  sandbox_tests,   vguest_tests };
+						  sandbox_tests,   vguest_tests,   library_tests };
 	const char *options = getenv("VSOCKD_OPTIONS");
 	bool good = true;
 

@@ -30,5 +30,6 @@ extern const struct test forward_tests[];
 extern const struct test migrate_tests[];
 extern const struct test sandbox_tests[];
 extern const struct test vguest_tests[];
+extern const struct test library_tests[];
 
 #endif

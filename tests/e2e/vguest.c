@@ -4,7 +4,7 @@
  * that breaks rules.
  */
 #include "device.h"
-#include "fixture.h"
+#include "pair.h"
 #include "tests.h"
 
 #include "kernel/proto/dgram.h"
@@ -31,8 +31,6 @@ enum {
 	RESEND_MS = 50,	     /* a datagram may be lost before both ends know that there are any */
 };
 
-#define PATIENCE "60000"
-
 /* The device, and the guest: each with its directory, and programs of its own at fix.uds. */
 static struct fix host, guest;
 static u8 stuff[VSP_DGRAM_MAX + 64], got[VSP_DGRAM_MAX + 64];
@@ -40,34 +38,14 @@ static u8 stuff[VSP_DGRAM_MAX + 64], got[VSP_DGRAM_MAX + 64];
 /* In the place of vguest, or NULL. */
 static const char *program;
 
-static const char *vguest(void)
-{
-	const char *path = getenv("VGUEST");
-
-	return path ? path : VGUEST;
-}
-
-/* Start vguest in front of the device at @socket, with another option, or NULL. */
 static void start_guest(const char *socket, const char *option, const char *value)
 {
-	static struct fix ready;
-	const char *args[] = { "--device",	    socket,   "--guest-cid", "7",   "--uds-path", guest.uds,
-			       "--connect-timeout", PATIENCE, option,	     value, NULL };
-
-	fix_start(&guest, program ? program : vguest(), args);
-	/* It listens; a client that says nothing does no harm. */
-	ready = guest;
-	memcpy(ready.socket, guest.uds, sizeof(guest.uds));
-	fix_await(&ready);
+	pair_start_guest(&guest, program ? program : pair_vguest(), socket, option, value);
 }
 
 static void start_host(void)
 {
-	const char *args[] = { "--guest-cid",	    "7",      "--socket", host.socket, "--uds-path", host.uds,
-			       "--connect-timeout", PATIENCE, NULL };
-
-	fix_start(&host, fix_program(), args);
-	fix_await(&host);
+	pair_start_host(&host, NULL, NULL);
 }
 
 /* A connection from @from to @port of the other, who listens there; its other end in *@other. */
@@ -442,7 +420,7 @@ static int run(const char *const *args)
 
 	guest.pid = 0;
 	fix_prepare(&guest);
-	fix_start(&guest, vguest(), args);
+	fix_start(&guest, pair_vguest(), args);
 	CHECK(waitpid(guest.pid, &status, 0) == guest.pid && WIFEXITED(status));
 	fix_forget(&guest);
 	return WEXITSTATUS(status);
@@ -473,7 +451,7 @@ static void test_no_room(void)
 	CHECK(run(forbidden) == 1);
 	snprintf(path, sizeof(path), "/tmp/vsd-e2e-vguest.%d", getpid());
 	script = fopen(path, "w");
-	CHECK(script && fprintf(script, "#!/bin/sh\nexec %s \"$@\" 2>/dev/full\n", vguest()) > 0);
+	CHECK(script && fprintf(script, "#!/bin/sh\nexec %s \"$@\" 2>/dev/full\n", pair_vguest()) > 0);
 	CHECK(!fclose(script) && !chmod(path, 0700));
 	program = path;
 	begin(NULL, NULL);

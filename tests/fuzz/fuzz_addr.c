@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * fuzz_addr.c - libFuzzer target for the address parser and the reader of the handshake's reply
+ * fuzz_addr.c - libFuzzer target for the address parser, the handshake's reply, and who has sent a datagram
  *
  * Properties: what was parsed is formatted, read back and formatted to the same text; a failure leaves the address
  * alone and gives a message; the reply's verdict does not depend on how its bytes arrive, and never takes a byte
- * behind the newline.
+ * behind the newline; a sender that has an address has the name, or the line, that is written for it.
  */
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 #include "reply.h"
+#include "source.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -53,6 +56,31 @@ static void check_reply(const char *bytes, size_t size)
 	must(whole.state != REPLY_OK || bytes[taken - 1] == '\n');
 }
 
+/* A name, and behind the first 0 of the bytes the datagram. */
+static void check_source(const char *bytes, size_t size)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	size_t len = strnlen(bytes, size < sizeof(name.sun_path) ? size : sizeof(name.sun_path));
+	const char *head = bytes + len + (len < size);
+	char line[SOURCE_LINE_MAX], again[VSOCK_TEXT_MAX];
+	struct vsock_addr from;
+	size_t n;
+
+	memcpy(name.sun_path, bytes, len);
+	n = source_read(&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len), head,
+			size - (size_t)(head - bytes), &from);
+	must(from.kind == VSOCK_KIND_HYBRID && from.type == SOCK_DGRAM);
+	if (!from.path[0]) {
+		must(n == 0 && from.cid == VSOCK_CID_ANY && from.port == VSOCK_PORT_ANY);
+		return;
+	}
+	snprintf(line, sizeof(line), "FROM %u %u\n", from.cid, from.port);
+	must(!n || (n == strlen(line) && !memcmp(head, line, n)));
+	snprintf(again, sizeof(again), "%s_dgram@%u.%u", from.path, from.cid, from.port);
+	*strrchr(again, '@') = n ? '\0' : '@';
+	must(strlen(again) == len && !memcmp(again, bytes, len));
+}
+
 /* First byte: what to do. Then the text; a newline separates the port where it is a word of its own. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -66,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size - 1] = '\0';
 	if (data[0] & 1) {
 		check_reply(text, size - 1);
+		check_source(text, size - 1);
 	} else {
 		port = (data[0] & 2) ? strchr(text, '\n') : NULL;
 		if (port)

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * addr.c - every spelling of an address, every message at its edge, the handshake's line, errors in words
+ * addr.c - every spelling of an address, every message at its edge, the handshake's line, whose datagram it is, errors
+ * in words
  *
  * A plain runner without a framework, so that it runs under sanitizers and on other architectures. No socket is opened.
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 #include "reply.h"
+#include "source.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define L VSOCK_PARSE_LISTEN
@@ -216,8 +219,106 @@ static void test_reply(void)
 	}
 }
 
+#define LINE "FROM 7 5000\n"
+#define U32 "4294967295"
+
+/* The name of a sender ('@' for the 0 of an abstract one), what is sent, who that is, and how much of it is a line. */
+static const struct {
+	const char *name;
+	const char *bytes;
+	const char *path;
+	uint32_t cid;
+	uint32_t port;
+	size_t line;
+} sources[] = {
+	{ "/run/vm_dgram@7.5000", "payload", "/run/vm", 7, 5000, 0 },
+	{ "/run/vm_dgram@7.5000", LINE, "/run/vm", 7, 5000, 0 },
+	{ "/run/vm_dgram@0.0", "", "/run/vm", 0, 0, 0 },
+	{ "/run/vm_dgram@" U32 "." U32, "", "/run/vm", 4294967295u, 4294967295u, 0 },
+	{ "/run/_dgram@1.2/a_dgram@3.4", "", "/run/_dgram@1.2/a", 3, 4, 0 },
+	{ "@vm_dgram@7.5000", "", "@vm", 7, 5000, 0 },
+	{ "/run/vm_dgram", LINE "payload", "/run/vm", 7, 5000, 12 },
+	{ "/run/vm_dgram", LINE, "/run/vm", 7, 5000, 12 },
+	{ "/run/vm_dgram", LINE LINE, "/run/vm", 7, 5000, 12 },
+	{ "/run/vm_dgram", "FROM 0 0\n", "/run/vm", 0, 0, 9 },
+	{ "/run/vm_dgram", "FROM " U32 " " U32 "\nx", "/run/vm", 4294967295u, 4294967295u, 27 },
+	{ "@vm_dgram", LINE, "@vm", 7, 5000, 12 },
+	{ "/" P100 "a_dgram", LINE, "/" P100 "a", 7, 5000, 12 },
+	/* What has no address. */
+	{ "", LINE, NULL, 0, 0, 0 },
+	{ "@", LINE, NULL, 0, 0, 0 },
+	{ "@0000a", LINE, NULL, 0, 0, 0 },
+	{ "/run/vm", LINE, NULL, 0, 0, 0 },
+	{ "_dgram", LINE, NULL, 0, 0, 0 },
+	{ "_dgram@7.5000", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram_7", LINE, NULL, 0, 0, 0 },
+	{ "/run/vm@7.5000", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@7", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@7.", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@7.5000x", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@7.5000.1", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@07.5000", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@7.+5", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@-1.5", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@4294967296.5", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram@7 5", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "payload", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM 7 5000", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM 7\n", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM 7  5\n", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM 7 5 \n", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM 7.5\n", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "from 7 5\n", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM 4294967296 5\n", NULL, 0, 0, 0 },
+	{ "/run/vm_dgram", "FROM " U32 "0 " U32 "0\n", NULL, 0, 0, 0 },
+};
+
+static int is_source(const struct sockaddr_un *name, size_t name_len, const char *bytes, size_t len, size_t i)
+{
+	const char *path = sources[i].path;
+	struct vsock_addr from;
+	size_t line;
+
+	memset(&from, 0x5a, sizeof(from));
+	line = source_read(name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name_len), bytes, len, &from);
+	return line == sources[i].line && from.kind == VSOCK_KIND_HYBRID && from.type == SOCK_DGRAM && !from.flags &&
+	       from.cid == (path ? sources[i].cid : VSOCK_CID_ANY) &&
+	       from.port == (path ? sources[i].port : VSOCK_PORT_ANY) && !strcmp(from.path, path ? path : "");
+}
+
+/* A name with the 0 behind it, as the kernel gives it, and as long as a name can be; bytes that end where they end. */
+static void test_source(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	size_t len;
+	int ok;
+
+	for (size_t i = 0; i < COUNT(sources); i++) {
+		char *bytes = malloc(strlen(sources[i].bytes));
+
+		memset(name.sun_path, 'x', sizeof(name.sun_path));
+		len = strlen(sources[i].name);
+		memcpy(name.sun_path, sources[i].name, len);
+		if (name.sun_path[0] == '@')
+			name.sun_path[0] = '\0';
+		else if (len && len < sizeof(name.sun_path))
+			name.sun_path[len++] = '\0';
+		memcpy(bytes, sources[i].bytes, strlen(sources[i].bytes));
+		ok = is_source(&name, len, bytes, strlen(sources[i].bytes), i);
+		free(bytes);
+		report(ok, "source", sources[i].name, sources[i].bytes);
+	}
+	memcpy(name.sun_path, "\0vm_dgram\0_dgram", 16);
+	ok = source_read(&name, offsetof(struct sockaddr_un, sun_path) + 16, LINE, strlen(LINE),
+			 &(struct vsock_addr){ 0 }) == 0;
+	report(ok, "source", "an abstract name with a 0 in it", "a line");
+}
+
 static void test_explain(void)
 {
+	static const char *const ops[] = { "dial", "listen", "send", "receive" };
 	static const struct {
 		enum vsock_op op;
 		const char *addr;
@@ -249,6 +350,17 @@ static void test_explain(void)
 		{ VSOCK_OP_LISTEN, "unix:/a:5", VSOCK_PORT_ANY, ENOENT, "directory of /a_5" },
 		{ VSOCK_OP_LISTEN, "unix:/a:any", VSOCK_PORT_ANY, EINVAL, "one port" },
 		{ VSOCK_OP_LISTEN, "unix:/a:5", VSOCK_PORT_ANY, EACCES, "no permission to create /a_5" },
+		{ VSOCK_OP_SEND, "2:77", VSOCK_PORT_ANY, ECONNREFUSED, "nobody takes datagrams at port 77 of CID 2" },
+		{ VSOCK_OP_SEND, "2:77", VSOCK_PORT_ANY, ENODEV, "no datagrams here" },
+		{ VSOCK_OP_SEND, "2:77", VSOCK_PORT_ANY, EMSGSIZE, "at most 65536 bytes" },
+		{ VSOCK_OP_SEND, "unix:/a:5", VSOCK_PORT_ANY, EMSGSIZE, "at most 65536 bytes" },
+		{ VSOCK_OP_SEND, "unix:/a:5", VSOCK_PORT_ANY, ECONNREFUSED, "nobody answers at /a_dgram" },
+		{ VSOCK_OP_SEND, "unix:/a:5", VSOCK_PORT_ANY, ENOENT, "no socket /a_dgram: is vsockd running?" },
+		{ VSOCK_OP_SEND, "unix:/a:5", VSOCK_PORT_ANY, EAGAIN, "no room for another datagram" },
+		{ VSOCK_OP_SEND, "unix:/a:any", VSOCK_PORT_ANY, EINVAL, "needs one port" },
+		{ VSOCK_OP_RECEIVE, "2:77", VSOCK_PORT_ANY, ECONNREFUSED, "nobody takes datagrams at port 77" },
+		{ VSOCK_OP_RECEIVE, "unix:/a:5", VSOCK_PORT_ANY, EAGAIN, "no datagram is there" },
+		{ VSOCK_OP_RECEIVE, "2:77", VSOCK_PORT_ANY, EINVAL, "MSG_PEEK" },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -262,8 +374,7 @@ static void test_explain(void)
 		     strstr(vsock_explain(cases[i].op, &addr, &options, cases[i].err, buf, sizeof(buf)),
 			    cases[i].words) != NULL;
 		vsock_explain(cases[i].op, &addr, NULL, cases[i].err, tiny, sizeof(tiny));
-		snprintf(name, sizeof(name), "%s %s: %s", cases[i].op == VSOCK_OP_DIAL ? "dial" : "listen",
-			 cases[i].addr, strerror(abs(cases[i].err)));
+		snprintf(name, sizeof(name), "%s %s: %s", ops[cases[i].op], cases[i].addr, strerror(abs(cases[i].err)));
 		report(ok && strlen(tiny) < sizeof(tiny), "explains", name, buf);
 	}
 }
@@ -280,8 +391,8 @@ static void test_explain_all(void)
 
 		ok &= vsock_parse(spellings[i], NULL, 0, &addr, NULL, 0) == 0;
 		for (int err = 0; err < 200; err++) {
-			ok &= vsock_explain(VSOCK_OP_DIAL, &addr, NULL, err, buf, sizeof(buf))[0] != '\0';
-			ok &= vsock_explain(VSOCK_OP_LISTEN, &addr, NULL, err, buf, sizeof(buf))[0] != '\0';
+			for (enum vsock_op op = VSOCK_OP_DIAL; op <= VSOCK_OP_RECEIVE; op++)
+				ok &= vsock_explain(op, &addr, NULL, err, buf, sizeof(buf))[0] != '\0';
 		}
 	}
 	report(ok, "explains", "every error number", "an empty text");
@@ -290,7 +401,7 @@ static void test_explain_all(void)
 static void test_format_edges(void)
 {
 	struct vsock_addr addr;
-	char buf[16], path[VSOCK_PATH_MAX];
+	char buf[16], path[VSOCK_PATH_MAX], why[VSOCK_TEXT_MAX];
 	int ok;
 
 	ok = vsock_parse("2:77", NULL, 0, &addr, NULL, 0) == 0 && vsock_format(&addr, buf, 10) == -ENOSPC &&
@@ -302,6 +413,10 @@ static void test_format_edges(void)
 	     vsock_listen_path(&addr, path, sizeof(path)) == 4 && strcmp(path, "/a_5") == 0 &&
 	     vsock_listen_path(&addr, path, 4) == -ENAMETOOLONG;
 	report(ok, "listen path", "hybrid", path);
+	addr.type = SOCK_DGRAM;
+	ok = vsock_listen_path(&addr, path, sizeof(path)) == 10 && strcmp(path, "/a_dgram_5") == 0 &&
+	     strstr(vsock_explain(VSOCK_OP_LISTEN, &addr, NULL, EADDRINUSE, why, sizeof(why)), "/a_dgram_5 is in use");
+	report(ok, "listen path", "hybrid datagrams", path);
 	ok = vsock_parse("unix:/aaaaa" P100, "5", 0, &addr, NULL, 0) == 0 &&
 	     vsock_listen_path(&addr, path, sizeof(path)) == -ENAMETOOLONG;
 	report(ok, "listen path", "a path that is too long with its port", path);
@@ -312,6 +427,7 @@ int main(void)
 	test_good();
 	test_bad();
 	test_reply();
+	test_source();
 	test_explain();
 	test_explain_all();
 	test_format_edges();

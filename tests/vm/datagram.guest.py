@@ -137,6 +137,63 @@ def connected():
     assert other.recv(100) == b"back"
 
 
+class Address(ctypes.Structure):
+    """struct vsock_addr of libvsock."""
+    _fields_ = [("kind", ctypes.c_int), ("type", ctypes.c_int), ("cid", ctypes.c_uint32), ("port", ctypes.c_uint32),
+                ("flags", ctypes.c_uint32), ("path", ctypes.c_char * 108)]
+
+    def __init__(self, cid, port, flags=0):
+        super().__init__(0, socket.SOCK_DGRAM, cid, port, flags)
+
+
+def library():
+    """The same by libvsock: sizes and sources, what is cut, nothing there, nobody there, and oneself."""
+    lib, source, room = ctypes.CDLL(os.environ["LIBVSOCK"]), Address(0, 0), ctypes.create_string_buffer(LARGEST)
+
+    def send(fd, data, to):
+        return lib.vsock_sendto(fd, data, ctypes.c_size_t(len(data)), 0, ctypes.byref(to))
+
+    def receive(fd, size=LARGEST, flags=0):
+        room.raw = b"-" * LARGEST
+        select.select([fd], [], [], 20)
+        return lib.vsock_recvfrom(fd, room, ctypes.c_size_t(size), flags | socket.MSG_DONTWAIT, ctypes.byref(source))
+
+    def came(want, cid, port):
+        assert room.raw[:len(want)] == want and room.raw[len(want):].strip(b"-") == b""
+        assert (source.kind, source.type, source.cid, source.port) == (0, socket.SOCK_DGRAM, cid, port), source.port
+
+    own, far = lib.vsock_listen(ctypes.byref(Address(ANY, ANY)), None), Address(HOST, ECHO)
+    for n in (0, 1, 3732, LARGEST):
+        assert send(own, PATTERN[:n], far) == 0 and receive(own) == n
+        came(PATTERN[:n], HOST, ECHO)
+        assert send(own, b"again", source) == 0 and receive(own) == 5
+        came(b"again", HOST, ECHO)
+    assert send(own, PATTERN + b"x", far) == -errno.EMSGSIZE and send(own, b"x", Address(HOST, ANY)) == -errno.EINVAL
+    assert send(own, PATTERN[:1000], far) == 0
+    for flags in (socket.MSG_PEEK, 0):
+        assert receive(own, 10, flags) == 1000
+        came(PATTERN[:10], HOST, ECHO)
+    assert lib.vsock_recvfrom(own, None, ctypes.c_size_t(0), socket.MSG_DONTWAIT, None) == -errno.EAGAIN
+
+    dialled, nobody = lib.vsock_dial(ctypes.byref(Address(HOST, NOBODY)), None), Address(HOST, NOBODY)
+    assert send(dialled, b"x", nobody) == 0
+    poll = select.poll()
+    poll.register(dialled, 0)
+    assert poll.poll(20000)[0][1] & select.POLLERR
+    assert send(dialled, b"x", nobody) == -errno.ECONNREFUSED
+    assert send(dialled, b"x", nobody) == 0 and receive(dialled) == -errno.ECONNREFUSED
+
+    here = lib.vsock_listen(ctypes.byref(Address(ANY, PORT)), None)
+    asker, oneself = lib.vsock_dial(ctypes.byref(Address(0, PORT, 1)), None), Address(0, PORT, 1)
+    assert min(own, dialled, here, asker) >= 0
+    assert send(asker, b"question", oneself) == 0 and receive(here) == 8
+    came(b"question", own_cid(), source.port)
+    assert send(here, b"answer", source) == 0 and receive(asker) == 6
+    came(b"answer", own_cid(), PORT)
+    for fd in (own, dialled, here, asker):
+        os.close(fd)
+
+
 def refused():
     """Nobody bound: a connected sender hears of it at its next call, another never."""
     s = sock()

@@ -2,47 +2,29 @@
 #include "dgram.h"
 
 #include <errno.h>
-#include <linux/vm_sockets.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "say.h"
 
-enum {
-	DGRAM_MAX = 65536,
-	LINE_MAX_BYTES = 64, /* of SENDTO and FROM, which a hybrid client writes and reads */
-};
-
-/* An address of either family. */
-union name {
-	struct sockaddr sa;
-	struct sockaddr_vm vm;
-	struct sockaddr_un un;
-};
-
 /**
  * struct talk - a datagram socket and standard input and output
- * @lines: a hybrid client: each datagram has a line in front
  * @reads: standard input is not at its end
- * @peer: who is answered, once @peer_len is not 0; not for a socket that is connected
+ * @peer: who is sent to, once that @is_known
  */
 struct talk {
 	const struct options *o;
 	int fd;
-	bool lines;
 	bool reads;
-	union name peer;
-	socklen_t peer_len;
-	char buf[LINE_MAX_BYTES + DGRAM_MAX];
+	bool is_known;
+	struct vsock_addr peer;
+	char buf[VSOCK_DGRAM_MAX];
 };
 
-static char listen_path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+static char listen_path[VSOCK_PATH_MAX];
 
 static void remove_path(int sig)
 {
@@ -70,27 +52,29 @@ static bool listed(const struct cid_list *list, uint32_t cid)
 	return false;
 }
 
-static bool is_same(const union name *a, socklen_t a_len, const union name *b, socklen_t b_len)
+static bool is_same(const struct vsock_addr *a, const struct vsock_addr *b)
 {
-	if (a->sa.sa_family == AF_VSOCK && b->sa.sa_family == AF_VSOCK)
-		return a->vm.svm_cid == b->vm.svm_cid && a->vm.svm_port == b->vm.svm_port;
-	return a_len == b_len && !memcmp(a, b, a_len);
+	return a->cid == b->cid && a->port == b->port && !strcmp(a->path, b->path);
 }
 
-/* A datagram came to a listener: is it heard? The first sender is the only one; with -k the last one is answered. */
-static bool hears(struct talk *t, const union name *from, socklen_t len)
+/*
+ * A datagram came to a listener: is it heard? The first sender that can be answered is the only one; with -k the last
+ * one is answered.
+ */
+static bool hears(struct talk *t, const struct vsock_addr *from)
 {
 	const struct options *o = t->o;
 
-	if (from->sa.sa_family == AF_VSOCK &&
-	    ((o->allow.count && !listed(&o->allow, from->vm.svm_cid)) || listed(&o->deny, from->vm.svm_cid))) {
-		say_if(1, "a datagram of CID %u was not let in", from->vm.svm_cid);
+	if ((o->allow.count && !listed(&o->allow, from->cid)) || listed(&o->deny, from->cid)) {
+		say_if(1, "a datagram of CID %u was not let in", from->cid);
 		return false;
 	}
-	if (t->peer_len && !o->keep_open)
-		return is_same(from, len, &t->peer, t->peer_len);
-	t->peer = *from;
-	t->peer_len = len;
+	if (t->is_known && !o->keep_open)
+		return is_same(from, &t->peer);
+	if (from->port != VSOCK_PORT_ANY) {
+		t->peer = *from;
+		t->is_known = true;
+	}
 	return true;
 }
 
@@ -111,48 +95,39 @@ static bool write_all(const char *bytes, size_t len)
 	return true;
 }
 
-static bool failed(const struct talk *t, const char *what, int err)
+static bool failed(const struct talk *t, enum vsock_op op, const struct vsock_addr *addr, int err)
 {
-	if (err == ECONNREFUSED)
-		say("nobody takes datagrams at port %u", t->o->addr.port);
-	else
-		say("%s a datagram: %s", what, strerror(err));
+	char why[VSOCK_TEXT_MAX];
+
+	say("%s", vsock_explain(op, addr, &t->o->how, err, why, sizeof(why)));
 	return false;
 }
 
 /* From the socket to standard output. False: an error, said. */
 static bool receive(struct talk *t)
 {
-	union name from = { .sa = { .sa_family = AF_UNSPEC } };
-	socklen_t len = sizeof(from);
-	ssize_t n = recvfrom(t->fd, t->buf, sizeof(t->buf), MSG_DONTWAIT, &from.sa, &len);
-	char *bytes = t->buf;
+	struct vsock_addr from;
+	int n = vsock_recvfrom(t->fd, t->buf, sizeof(t->buf), MSG_DONTWAIT, &from);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n == -EAGAIN || n == -EINTR)
 		return true;
 	if (n < 0)
-		return failed(t, "receiving", errno);
-	if (t->o->listen && !hears(t, &from, len))
+		return failed(t, VSOCK_OP_RECEIVE, &t->o->addr, n);
+	if (t->o->listen && !hears(t, &from))
 		return true;
-	if (t->lines) {
-		char *end = memchr(bytes, '\n', n < LINE_MAX_BYTES ? (size_t)n : LINE_MAX_BYTES);
-
-		if (!end)
-			return true;
-		n -= end + 1 - bytes;
-		bytes = end + 1;
+	if ((size_t)n > sizeof(t->buf)) {
+		say("a datagram of %d bytes was cut", n);
+		n = sizeof(t->buf);
 	}
-	say_if(2, "received %zd bytes", n);
-	return write_all(bytes, (size_t)n);
+	say_if(2, "received %d bytes", n);
+	return write_all(t->buf, (size_t)n);
 }
 
 /* From standard input to the socket. False: an error, said. */
 static bool transmit(struct talk *t)
 {
-	char line[LINE_MAX_BYTES];
-	struct iovec iov[2] = { { .iov_base = line }, { .iov_base = t->buf } };
-	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = 2 };
-	ssize_t n = read(STDIN_FILENO, t->buf, DGRAM_MAX);
+	ssize_t n = read(STDIN_FILENO, t->buf, sizeof(t->buf));
+	int err;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return true;
@@ -160,20 +135,9 @@ static bool transmit(struct talk *t)
 		t->reads = false;
 		return true;
 	}
-	if (t->lines)
-		iov[0].iov_len = (size_t)snprintf(line, sizeof(line), "SENDTO %u\n", t->o->addr.port);
-	iov[1].iov_len = (size_t)n;
-	if (t->o->listen) {
-		mh.msg_name = &t->peer;
-		mh.msg_namelen = t->peer_len;
-	}
 	say_if(2, "sending %zd bytes", n);
-	return sendmsg(t->fd, &mh, MSG_NOSIGNAL) >= 0 || failed(t, "sending", errno);
-}
-
-static bool is_known(const struct talk *t)
-{
-	return !t->o->listen || t->peer_len;
+	err = vsock_sendto(t->fd, t->buf, (size_t)n, 0, &t->peer);
+	return !err || failed(t, VSOCK_OP_SEND, &t->peer, err);
 }
 
 static int run(struct talk *t)
@@ -182,7 +146,7 @@ static int run(struct talk *t)
 
 	while (t->reads || !t->o->send_only) {
 		struct pollfd p[2] = { { .fd = t->o->send_only ? -1 : t->fd, .events = POLLIN },
-				       { .fd = t->reads && is_known(t) ? STDIN_FILENO : -1, .events = POLLIN } };
+				       { .fd = t->reads && t->is_known ? STDIN_FILENO : -1, .events = POLLIN } };
 		int n = poll(p, 2, wait);
 
 		if (n == 0) {
@@ -202,16 +166,15 @@ static int run(struct talk *t)
 int dgram_run(const struct options *o)
 {
 	static struct talk t;
-	char why[VSOCK_TEXT_MAX];
 	int status;
 
 	t.o = o;
 	t.reads = !o->recv_only;
-	t.lines = o->addr.kind == VSOCK_KIND_HYBRID && !o->listen;
+	t.is_known = !o->listen;
+	t.peer = o->addr;
 	t.fd = o->listen ? vsock_listen(&o->addr, &o->how) : vsock_dial(&o->addr, &o->how);
 	if (t.fd < 0) {
-		say("%s", vsock_explain(o->listen ? VSOCK_OP_LISTEN : VSOCK_OP_DIAL, &o->addr, &o->how, t.fd, why,
-					sizeof(why)));
+		failed(&t, o->listen ? VSOCK_OP_LISTEN : VSOCK_OP_DIAL, &o->addr, t.fd);
 		return EXIT_NETWORK;
 	}
 	if (o->listen)

@@ -380,7 +380,7 @@ static void check_combination(const struct options *o)
 		usage_error("-z only probes: it does not go with -e or -c");
 	if (o->send_only && o->recv_only)
 		usage_error("--send-only and --recv-only leave nothing to do: give one of them");
-	if (hybrid && (o->allow.count || o->deny.count))
+	if (hybrid && o->addr.type != SOCK_DGRAM && (o->allow.count || o->deny.count))
 		usage_error("--allow and --deny need AF_VSOCK: a hybrid socket does not tell the peer's CID");
 	if (hybrid && o->addr.port == VSOCK_PORT_ANY)
 		usage_error("a hybrid socket needs one port, not any");

@@ -5,7 +5,8 @@
  * As Firecracker's clients send it: any case, any white space between words, words after the port are ignored, a
  * carriage return before the newline is white space. Or, as Dragonball's do, "passfd\n". Pure: bytes in, verdict out.
  *
- * A program of a guest (vguest) has more than one machine to go to: of two numbers the first says which.
+ * A program of a guest (vguest) has more than one machine to go to: of two numbers the first says which. For a datagram
+ * they may be two in any case.
  */
 #ifndef VSD_COMMAND_H
 #define VSD_COMMAND_H
@@ -48,7 +49,7 @@ struct vsd_command vsd_command_parse(const char *bytes, u32 len);
  */
 struct vsd_command vsd_passed_parse(const char *bytes, u32 len);
 
-/* The same for the first line of a datagram, "SENDTO <port>\n": VSD_COMMAND_CONNECT, or anything else. */
+/* The same for the first line of a datagram, "SENDTO [<cid>] <port>\n": VSD_COMMAND_CONNECT, or anything else. */
 struct vsd_command vsd_sendto_parse(const char *bytes, u32 len);
 
 #endif

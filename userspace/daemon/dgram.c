@@ -838,6 +838,12 @@ static bool from_client(struct vsd_guest *g, const struct name *from, ssize_t n)
 		return false;
 	}
 	d->out_dst = vsd_session_address(g, &cmd);
+	if (cmd.two)
+		d->out_dst = (struct vsp_addr){ .cid = cmd.port, .port = cmd.second };
+	if (g->mux.params.guest_cid != VSP_CID_ANY && d->out_dst.cid != g->mux.params.guest_cid) {
+		d->n.bad++;
+		return false;
+	}
 	if (!vsd_policy_allows(&g->opts->to_guest, d->out_dst.port)) {
 		g->counters.denied++;
 		return false;

@@ -32,7 +32,7 @@ enum {
 	VSD_DGRAM_BATCH = 16,
 	VSD_DGRAM_ANSWER_MS = 100, /* for a device to say that it has datagrams; no answer is the answer no */
 	VSD_DGRAM_DROPS = 64,	   /* datagrams of the host dropped at a time, where no guest takes them */
-	VSD_DGRAM_PREFIX_MAX = 32, /* bytes of "SENDTO 4294967295\n" or "FROM 4294967295 4294967295\n" */
+	VSD_DGRAM_PREFIX_MAX = 32, /* bytes of "SENDTO 4294967295 4294967295\n", and to spare */
 	VSD_DGRAM_SUFFIX_MAX = 28, /* of "_dgram@4294967295.4294967295", behind uds-path */
 };
 
@@ -119,7 +119,7 @@ struct vsd_dgram_counters {
 	u64 cut;	/* fragments from the guest that make no datagram */
 	u64 no_guest;	/* for a guest without datagrams, or none at all */
 	u64 too_big;	/* more than the guest takes */
-	u64 bad;	/* from host programs, without SENDTO, or from somebody who may not send there */
+	u64 bad;	/* from host programs: without SENDTO, to another machine, or from somebody who may not */
 	u64 no_memory;	/* or descriptors */
 	u64 refused;	/* resets sent to the guest */
 	u64 bounced;	/* resets from the guest: nobody is bound there */

@@ -23,7 +23,7 @@ struct text {
 struct words {
 	char cid[32];			/* "CID 2 (host)" */
 	char port[24];			/* "port 77" */
-	char path[VSOCK_PATH_MAX + 16]; /* the Unix socket that was used */
+	char path[VSOCK_PATH_MAX + 24]; /* the Unix socket that was used */
 	char source[32];		/* "source port 5" */
 	const char *error;		/* strerror() */
 };
@@ -62,7 +62,7 @@ static struct words words_for(enum vsock_op op, const struct vsock_addr *addr, c
 	else
 		snprintf(w.port, sizeof(w.port), "port %u", addr->port);
 	if (op == VSOCK_OP_LISTEN)
-		snprintf(w.path, sizeof(w.path), "%s_%u", addr->path, addr->port);
+		snprintf(w.path, sizeof(w.path), "%s%s_%u", addr->path, type == SOCK_DGRAM ? suffix : "", addr->port);
 	else
 		snprintf(w.path, sizeof(w.path), "%s%s", addr->path, suffix);
 	if (options && options->local_port != VSOCK_PORT_ANY)
@@ -194,6 +194,34 @@ static void explain_listen(const struct vsock_addr *addr, const struct words *w,
 	}
 }
 
+/* What goes wrong with a datagram only; the rest is as for dialling. False if @err is not one of those. */
+static bool explain_dgram(enum vsock_op op, const struct vsock_addr *addr, const struct words *w, int err,
+			  struct text out)
+{
+	bool send = op == VSOCK_OP_SEND;
+
+	switch (err) {
+	case EMSGSIZE:
+		say(out, "a datagram has at most %d bytes, and no more than the send buffer takes", VSOCK_DGRAM_MAX);
+		return true;
+	case EAGAIN:
+		say(out, send ? "there is no room for another datagram now: wait, and send it again" :
+				"no datagram is there: wait for one, with poll");
+		return true;
+	case EINVAL:
+		say(out, send ? "a datagram needs one port to go to, which a sender without a vsock address has not" :
+				"of the flags only MSG_DONTWAIT and MSG_PEEK go with datagrams");
+		return true;
+	case ECONNREFUSED:
+		if (addr->kind == VSOCK_KIND_HYBRID)
+			return false;
+		say(out, "nobody takes datagrams at %s of %s", w->port, w->cid);
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void explain_hybrid_dial(const struct words *w, int err, struct text out)
 {
 	switch (err) {
@@ -261,19 +289,26 @@ static void explain_hybrid_listen(const struct vsock_addr *addr, const struct wo
 VSOCK_API char *vsock_explain(enum vsock_op op, const struct vsock_addr *addr, const struct vsock_options *options,
 			      int err, char *buf, size_t size)
 {
+	bool dgram = op == VSOCK_OP_SEND || op == VSOCK_OP_RECEIVE;
 	int code = err < 0 ? -err : err;
-	struct words w = words_for(op, addr, options, code);
+	struct vsock_addr at = *addr;
 	struct text out = { buf, size };
+	struct words w;
 
-	if (addr->kind == VSOCK_KIND_HYBRID && op == VSOCK_OP_DIAL)
-		explain_hybrid_dial(&w, code, out);
-	else if (addr->kind == VSOCK_KIND_HYBRID)
-		explain_hybrid_listen(addr, &w, code, out);
-	else if (explain_device(addr, &w, code, out))
+	if (dgram)
+		at.type = SOCK_DGRAM;
+	w = words_for(op, &at, options, code);
+	if (dgram && explain_dgram(op, &at, &w, code, out))
 		return buf;
-	else if (op == VSOCK_OP_DIAL)
-		explain_dial(addr, &w, code, out);
+	if (at.kind == VSOCK_KIND_HYBRID && op != VSOCK_OP_LISTEN)
+		explain_hybrid_dial(&w, code, out);
+	else if (at.kind == VSOCK_KIND_HYBRID)
+		explain_hybrid_listen(&at, &w, code, out);
+	else if (explain_device(&at, &w, code, out))
+		return buf;
+	else if (op != VSOCK_OP_LISTEN)
+		explain_dial(&at, &w, code, out);
 	else
-		explain_listen(addr, &w, code, out);
+		explain_listen(&at, &w, code, out);
 	return buf;
 }

@@ -16,8 +16,7 @@
 #include "internal.h"
 #include "reply.h"
 
-/* 0, or -ENAMETOOLONG. @suffix is "" or begins with '_'. */
-static int fill_name(struct sockaddr_un *name, socklen_t *len, const char *path, const char *suffix)
+int vsock_hybrid_name(struct sockaddr_un *name, socklen_t *len, const char *path, const char *suffix)
 {
 	int chars;
 
@@ -118,12 +117,13 @@ static int read_reply(int fd, int64_t deadline)
 	return reply.state == REPLY_OK ? 0 : -EPROTO;
 }
 
-/* With a name that the kernel makes up: without one there is no answer. */
+/* For bind(): the kernel makes a name up. A datagram socket without one has no answers. */
+static const struct sockaddr_un any_name = { .sun_family = AF_UNIX };
+enum { ANY_NAME_LEN = sizeof(any_name.sun_family) };
+
 static int connect_dgram(int fd, const struct sockaddr_un *name, socklen_t len)
 {
-	const struct sockaddr_un any = { .sun_family = AF_UNIX };
-
-	if (bind(fd, (const struct sockaddr *)&any, sizeof(any.sun_family)) < 0 ||
+	if (bind(fd, (const struct sockaddr *)&any_name, ANY_NAME_LEN) < 0 ||
 	    connect(fd, (const struct sockaddr *)name, len) < 0)
 		return -errno;
 	return 0;
@@ -149,7 +149,7 @@ static int handshake(int fd, const struct vsock_addr *addr, const struct vsock_o
 	socklen_t len;
 	int err;
 
-	err = fill_name(&name, &len, addr->path, suffix);
+	err = vsock_hybrid_name(&name, &len, addr->path, suffix);
 	if (!err)
 		err = vsock_set_buffer(fd, VSOCK_KIND_HYBRID, options->buffer_size);
 	if (!err && vsock_type(addr) == SOCK_DGRAM)
@@ -209,12 +209,15 @@ static int bind_name(int fd, const struct sockaddr_un *name, socklen_t len, int 
 
 static int listen_name(const struct vsock_addr *addr, struct sockaddr_un *name, socklen_t *len)
 {
+	bool dgram = vsock_type(addr) == SOCK_DGRAM;
 	char suffix[24];
 
+	*name = any_name;
+	*len = ANY_NAME_LEN;
 	if (addr->port == VSOCK_PORT_ANY)
-		return -EINVAL;
-	snprintf(suffix, sizeof(suffix), "%s_%u", vsock_type(addr) == SOCK_DGRAM ? "_dgram" : "", addr->port);
-	return fill_name(name, len, addr->path, suffix);
+		return dgram ? 0 : -EINVAL;
+	snprintf(suffix, sizeof(suffix), "%s_%u", dgram ? "_dgram" : "", addr->port);
+	return vsock_hybrid_name(name, len, addr->path, suffix);
 }
 
 int vsock_hybrid_listen(const struct vsock_addr *addr, const struct vsock_options *options)
