@@ -598,39 +598,76 @@ static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool 
 		vst_step(flow, VSP_EV_DRAINED);
 }
 
-#ifdef VST_HAVE_READ_SKB
-/* Has the sockmap, or its reader, had all that arrived? */
-static bool sockmap_is_empty(struct vst_flow *flow, struct sock *sk)
-{
-	struct sk_psock *psock;
-	bool empty;
+/* What a sockmap's program has let pass, which is older than what we still have. */
+enum passed { PASSED_NOTHING, PASSED_SOON, PASSED_NOW };
 
-	spin_lock(&flow->lock);
-	empty = !flow->readable && !flow->skb_busy && !flow->for_skb;
-	spin_unlock(&flow->lock);
+#ifdef VST_HAVE_READ_SKB
+/* PASSED_SOON: it lacks memory, and tries again. */
+static enum passed passed_by_sockmap(const struct sock *sk)
+{
+	enum passed passed = PASSED_NOTHING;
+	const struct sk_psock *psock;
+
 	rcu_read_lock();
 	psock = sk_psock(sk);
-	empty = empty && psock && skb_queue_empty(&psock->ingress_skb) && list_empty_careful(&psock->ingress_msg);
+	if (psock && !list_empty_careful(&psock->ingress_msg))
+		passed = PASSED_NOW;
+	else if (psock && !skb_queue_empty_lockless(&psock->ingress_skb))
+		passed = PASSED_SOON;
 	rcu_read_unlock();
-	return empty;
+	return passed;
+}
+
+/*
+ * The core's recv() looks at what has passed first, but it may be here already: for bytes that the sockmap then had, or
+ * for the rest of MSG_WAITALL. Returns 0 if there are none.
+ */
+static ssize_t read_passed(struct sock *sk, struct msghdr *msg, size_t len, int flags)
+{
+	struct sk_psock *psock = sk_psock_get(sk);
+	int n = 0;
+
+	if (!psock)
+		return 0;
+	n = sk_msg_recvmsg(sk, psock, msg, len, flags);
+	sk_psock_put(sk, psock);
+	return n;
 }
 
 /*
  * Behind a sockmap the core's recv() asks for data and RCV_SHUTDOWN and for nothing else, and would wait for ever once
  * the connection is over. So an error is data, which it then does not find, and the end is as after shutdown(). The
- * socket is owned.
+ * socket is owned, and nothing has passed.
  */
 static bool sockmap_hears_end(struct vst_flow *flow, struct sock *sk)
 {
+	bool behind, idle;
+
 	if (!sk->sk_err && !(vsock_sk(sk)->peer_shutdown & SEND_SHUTDOWN))
 		return false;
-	if (!sockmap_is_empty(flow, sk))
+	spin_lock(&flow->lock);
+	idle = !flow->readable && !flow->skb_busy && !flow->for_skb;
+	spin_unlock(&flow->lock);
+	rcu_read_lock();
+	behind = sk_psock(sk);
+	rcu_read_unlock();
+	if (!behind || !idle)
 		return false;
 	if (!sk->sk_err)
 		sk->sk_shutdown |= RCV_SHUTDOWN;
 	return true;
 }
 #else
+static enum passed passed_by_sockmap(const struct sock *sk)
+{
+	return PASSED_NOTHING;
+}
+
+static ssize_t read_passed(struct sock *sk, struct msghdr *msg, size_t len, int flags)
+{
+	return 0;
+}
+
 static bool sockmap_hears_end(struct vst_flow *flow, struct sock *sk)
 {
 	return false;
@@ -644,6 +681,8 @@ static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *ms
 	size_t done;
 	u32 avail;
 
+	if (passed_by_sockmap(sk_vsock(vsk)) == PASSED_NOW)
+		return read_passed(sk_vsock(vsk), msg, len, flags);
 	spin_lock(&flow->lock);
 	flow->rx_busy = !flow->skb_busy && !flow->for_skb;
 	avail = flow->rx_busy ? flow->readable : 0;
@@ -727,9 +766,12 @@ static u32 vst_sock_seqpacket_has_data(struct vsock_sock *vsk)
 
 static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
 {
+	enum passed passed = passed_by_sockmap(sk_vsock(vsk));
 	struct vst_flow *flow = flow_of(vsk);
 	u32 n = readable(flow);
 
+	if (passed != PASSED_NOTHING)
+		return passed == PASSED_NOW;
 	if (n)
 		return n;
 	/* Who waits for an answer has said all there is to say. */

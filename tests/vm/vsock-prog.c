@@ -302,6 +302,22 @@ static void do_recv(struct slot *s, char **w)
 	say_done("ok", done);
 }
 
+/* All of it by one call that blocks, for a minute at most. */
+static void do_whole(struct slot *s, char **w)
+{
+	struct timeval minute = { .tv_sec = 60 };
+	ssize_t got;
+
+	setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof(minute));
+	fcntl(s->fd, F_SETFL, 0);
+	got = recv(s->fd, chunk, (size_t)number(w, 0, 0), MSG_WAITALL);
+	if (got < 0)
+		say_done(error_name(errno), 0);
+	else
+		say_done(right_bytes(s, chunk, got) ? "ok" : "bad", got);
+	fcntl(s->fd, F_SETFL, O_NONBLOCK);
+}
+
 static bool has_word(char **w, const char *word)
 {
 	for (; *w; w++) {
@@ -1022,6 +1038,7 @@ static const struct {
 	{ "accept", do_accept },       /* SLOT NEW-SLOT [MS]: the peer's port */
 	{ "send", do_send },	       /* SLOT BYTES [MS]: bytes sent */
 	{ "recv", do_recv },	       /* SLOT BYTES [MS]: bytes received */
+	{ "whole", do_whole },	       /* SLOT BYTES: the same in one call; at most 64 KiB */
 	{ "ping", do_ping },	       /* SLOT BYTES COUNT [MS] */
 	{ "type", do_type },	       /* SLOT stream|seqpacket|dgram: of every socket that is made from now on */
 	{ "put", do_put },	       /* SLOT BYTES [eor] [bad=BYTES] [wait=MS]: a message; wait=0: without end */
