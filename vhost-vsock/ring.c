@@ -433,7 +433,7 @@ static bool copy_part(void __user *to, const void *from, u32 n)
  * vh_ring_write - copy to the chain's next bytes
  * @r: the ring
  * @c: the chain, with room for @len bytes
- * @from: part of what vh_ring_may_write() was asked about
+ * @from: what users may see, as far as that; nobody asks here, see vh_ring_may_write()
  * @len: bytes
  *
  * Return: false where memory is not there.

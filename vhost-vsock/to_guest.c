@@ -73,15 +73,16 @@ static bool write_frags(struct vh_ring *r, struct vh_chain *c, const struct vst_
 	return true;
 }
 
-/* Copy @len bytes at @off of the packet's payload, which is looked at as a whole before the first. */
+/* Copy @len bytes at @off of the packet's payload: memory of ours, whose size hardened usercopy need not find out. */
 static bool write_payload(struct vh_ring *r, struct vh_chain *c, const struct vst_pkt *pkt, u32 off, u32 len)
 {
 	const u8 *data = pkt->page ? page_address(pkt->page) : pkt->data;
+	size_t room = pkt->page ? PAGE_SIZE << pkt->order : pkt->cap;
 
 	if (pkt->zc)
 		return write_frags(r, c, pkt->zc, off, len);
-	if (!off)
-		vh_ring_may_write(data, pkt->len);
+	if (WARN_ON_ONCE(off + len > room))
+		return false;
 	return vh_ring_write(r, c, data + off, len);
 }
 
