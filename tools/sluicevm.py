@@ -207,6 +207,13 @@ esac
 """
 
 
+@contextlib.contextmanager
+def awake():
+    """This machine's processors do not sleep; it ends with us, however we end."""
+    with subprocess.Popen([ROOT / "tools/awake", "cat"], stdin=subprocess.PIPE):
+        yield
+
+
 # --- the initramfs -----------------------------------------------------------------------------------------------
 
 class Timeout(Failure):
