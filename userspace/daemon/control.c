@@ -160,7 +160,7 @@ static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control
 	}
 }
 
-void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
+bool vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
 {
 	const struct timeval patience = { .tv_sec = VSD_CONTROL_PATIENCE_MS / 1000 };
 	char line[VSD_CONTROL_LINE_MAX], *text = NULL;
@@ -170,7 +170,7 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	FILE *out;
 
 	if (fd < 0)
-		return;
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	out = read_line(fd, line) ? open_memstream(&text, &len) : NULL;
@@ -185,4 +185,5 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	free(text);
 	if (!kept)
 		close(fd);
+	return true;
 }

@@ -38,7 +38,7 @@ struct vsd_control_ops {
 /* A listener at @path, for the owner only. -errno after a message. */
 int vsd_control_listen(const char *path);
 
-/* Serve the client that waits, if one does. */
-void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops);
+/* Serve the client that waits, if one does. False: there is no descriptor for it now. */
+bool vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops);
 
 #endif

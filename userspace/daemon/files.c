@@ -22,7 +22,8 @@ void vsd_files_share(struct vsd_config *c)
 	setrlimit(RLIMIT_NOFILE, &lim);
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return;
-	share = (lim.rlim_cur > 2 * reserve ? lim.rlim_cur - reserve : reserve) / c->n;
+	share = (lim.rlim_cur > 2 * reserve ? lim.rlim_cur - reserve : lim.rlim_cur / 2) / c->n;
+	share = share ? share : 1;
 	for (u32 i = 0; i < c->n; i++) {
 		struct vsd_guest_opts *o = c->guests[i];
 

@@ -127,9 +127,12 @@ static void run(struct daemon *d)
 				    { .fd = d->control_fd, .events = POLLIN } };
 
 	do {
-		poll(watched, 2, -1);
-		if (watched[1].revents)
-			vsd_control_serve(d->control_fd, &d->fleet, &ops);
+		/* A client for whom there is no descriptor waits until there is. */
+		bool waits = d->control_fd >= 0 && watched[1].fd < 0;
+
+		poll(watched, 2, waits ? VSD_ACCEPT_RETRY_MS : -1);
+		waits = (waits || watched[1].revents) && !vsd_control_serve(d->control_fd, &d->fleet, &ops);
+		watched[1].fd = waits ? -1 : d->control_fd;
 	} while (on_signals(d));
 }
 

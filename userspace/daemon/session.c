@@ -57,8 +57,13 @@ static void accept_front_end(struct vsd_guest *g)
 {
 	int fd = accept4(g->vu_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (fd >= 0)
+	if (fd >= 0) {
 		begin_session(g, fd);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		vsd_guest_warn(g, "cannot accept a front-end: %s; raise the limit of open files", strerror(errno));
+		poll_front_ends(g, false);
+		g->session_at = g->loop->now + VSD_ACCEPT_RETRY_MS * VSD_MS;
+	}
 }
 
 /*
@@ -178,7 +183,10 @@ void vsd_session_event(struct vsd_watch *w)
 
 void vsd_session_again(struct vsd_guest *g)
 {
-	g->session_at = 0; /* front-ends come by themselves */
+	g->session_at = 0;
+	/* There was no descriptor for a front-end. */
+	if (g->dev.chan.fd < 0)
+		poll_front_ends(g, true);
 }
 
 bool vsd_session_broken(struct vsd_guest *g)
