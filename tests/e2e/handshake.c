@@ -185,6 +185,43 @@ static void passed_socket(void)
 	fix_end(&f);
 }
 
+/*
+ * The client keeps what it passed. When the connection is over it is over for whoever is at the other end, too, and what
+ * happens to the socket then is not the daemon's business any more.
+ */
+static void passed_and_kept(void)
+{
+	enum { TRIES = 100 };
+	static int kept[TRIES][2];
+	struct vsp_hdr r;
+	struct fix f;
+	char c;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	for (u32 i = 0; i < TRIES; i++) {
+		int fd = fix_client(&f);
+
+		CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, kept[i]));
+		fix_write(fd, "passfd\n", 7);
+		pass(fd, "1024 keep", &kept[i][1], 1);
+		accept_request(&f, 1024, &r);
+		CHECK(fix_ok(fd) == r.src.port);
+		fix_send(&f, fix_hdr(r.src.port, 1024, VSP_OP_RST));
+		CHECK(recv(fd, &c, 1, 0) <= 0);
+		close(fd);
+	}
+	/* Each of these would be an event. */
+	for (u32 i = 0; i < TRIES; i++) {
+		CHECK(recv(kept[i][0], &c, 1, MSG_DONTWAIT) == 0);
+		close(kept[i][0]);
+		close(kept[i][1]);
+	}
+	fix_dial(&f, 1024);
+	fix_expect(&f, VSP_OP_REQUEST);
+	fix_end(&f);
+}
+
 /* What cannot be connected is refused, and nothing of it is kept. */
 static void passed_nonsense(void)
 {
@@ -347,6 +384,7 @@ const struct test handshake_tests[] = {
 	{ "handshake: bad lines close silently", bad_lines_close_silently },
 	{ "handshake: payload behind the line is kept", pipelined_payload_is_kept },
 	{ "handshake: a socket that is passed", passed_socket },
+	{ "handshake: a socket that is passed and kept", passed_and_kept },
 	{ "handshake: nonsense that is passed", passed_nonsense },
 	{ "handshake: the guest refuses", guest_refuses },
 	{ "handshake: the guest speaks at once", guest_speaks_at_once },

@@ -97,6 +97,10 @@ void vsd_conn_drop(struct vsd_conn *s)
 
 static void close_sockets(struct vsd_conn *s)
 {
+	if (s->passed && s->fd >= 0) {
+		vsd_guest_unwatch(s->watch.guest, s->fd);
+		shutdown(s->fd, SHUT_RDWR);
+	}
 	if (s->fd >= 0)
 		close(s->fd);
 	if (s->say_fd >= 0)
