@@ -186,8 +186,8 @@ static void passed_socket(void)
 }
 
 /*
- * The client keeps what it passed. When the connection is over it is over for whoever is at the other end, too, and what
- * happens to the socket then is not the daemon's business any more.
+ * The client keeps what it passed. When the connection is over it is over for whoever is at the other end, too, and
+ * what happens to the socket then is not the daemon's business any more.
  */
 static void passed_and_kept(void)
 {

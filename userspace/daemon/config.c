@@ -5,6 +5,7 @@
 #include "kernel/proto/ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -408,7 +409,9 @@ static bool set_socket(int *to, const struct key *k, const char *value, struct v
 
 	if (!set_number(&fd, k, value, b))
 		return false;
-	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM)
+	/* Our own descriptors are closed on exec; one that was handed in has not been. */
+	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM ||
+	    (fcntl((int)fd, F_GETFD) & FD_CLOEXEC))
 		return vsd_complain(b, k->name, value, "not a stream socket; it must be open when this program starts");
 	*to = (int)fd;
 	return true;
@@ -584,6 +587,29 @@ void vsd_config_drop(struct vsd_config *c)
 	free_guest(c->guests[--c->n]);
 }
 
+static bool same_fd(const struct vsd_guest_opts *o, int fd)
+{
+	return fd >= 0 && (o->fd == fd || o->uds_fd == fd);
+}
+
+static void close_handed(int fd, const struct vsd_config *kept)
+{
+	bool keep = fd < 0;
+
+	for (u32 i = 0; kept && i < kept->n; i++)
+		keep |= same_fd(kept->guests[i], fd);
+	if (!keep)
+		close(fd);
+}
+
+void vsd_config_close(const struct vsd_config *old, const struct vsd_config *fresh)
+{
+	for (u32 i = 0; i < old->n; i++) {
+		close_handed(old->guests[i]->fd, fresh);
+		close_handed(old->guests[i]->uds_fd, fresh);
+	}
+}
+
 void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
 {
 	u32 i = 0;
@@ -592,6 +618,8 @@ void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
 		i++;
 	if (i == c->n)
 		return;
+	close_handed(c->guests[i]->fd, NULL);
+	close_handed(c->guests[i]->uds_fd, NULL);
 	free_guest(c->guests[i]);
 	/* Who was there first stays so. */
 	memmove(&c->guests[i], &c->guests[i + 1], (c->n - i - 1) * sizeof(struct vsd_guest_opts *));
@@ -775,11 +803,6 @@ static bool check_strict(const struct vsd_config *c, const struct vsd_guest_opts
 		return vsd_complain(b, "sandbox", "strict",
 				    "abstract names and forward-cid are not to be had, for no guest had any at start");
 	return true;
-}
-
-static bool same_fd(const struct vsd_guest_opts *o, int fd)
-{
-	return fd >= 0 && (o->fd == fd || o->uds_fd == fd);
 }
 
 /* And nothing that an earlier one has? */

@@ -106,14 +106,26 @@ static void of_guest(const char *line, struct vsd_fleet *f, const struct vsd_con
 	fputs(found ? "ok\n" : "error no such guest\n", out);
 }
 
+static void tell(bool done, const struct vsd_blame *b, FILE *out)
+{
+	if (done)
+		fputs("ok\n", out);
+	else
+		fprintf(out, "error %s\n", b->text);
+}
+
 static void add(const char *spec, const struct vsd_control_ops *ops, FILE *out)
 {
 	struct vsd_blame b = { .vm = true };
 
-	if (ops->add(ops->arg, spec, &b))
-		fputs("ok\n", out);
-	else
-		fprintf(out, "error %s\n", b.text);
+	tell(ops->add(ops->arg, spec, &b), &b, out);
+}
+
+static void reload(const struct vsd_control_ops *ops, FILE *out)
+{
+	struct vsd_blame b = { 0 };
+
+	tell(ops->reload(ops->arg, &b), &b, out);
 }
 
 static bool begins(const char *line, const char *with)
@@ -150,7 +162,7 @@ static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control
 	} else if (begins(line, "reset ")) {
 		reset(f, line + 6, out);
 	} else if (!strcmp(line, "reload")) {
-		fputs(ops->reload(ops->arg) ? "ok\n" : "error the log says what is wrong; all stays as it is\n", out);
+		reload(ops, out);
 	} else if (begins(line, "add ")) {
 		add(line + 4, ops, out);
 	} else if (begins(line, "remove ") || begins(line, "drain ") || begins(line, "resume ")) {

@@ -29,7 +29,7 @@ enum {
 
 /* What is asked of the main program. */
 struct vsd_control_ops {
-	bool (*reload)(void *arg); /* false: the log says why */
+	bool (*reload)(void *arg, struct vsd_blame *b); /* false: @b says why */
 	bool (*add)(void *arg, const char *spec, struct vsd_blame *b);
 	bool (*remove)(void *arg, u32 guest_cid); /* false: there is none */
 	void *arg;

@@ -5,8 +5,9 @@
 #include <sys/resource.h>
 
 enum {
-	FDS_RESERVE = 64,  /* descriptors that are not for connections */
-	FDS_PER_GUEST = 6, /* nor these: front-end, doorbells, datagrams; beside what listens */
+	FDS_RESERVE = 64, /* descriptors that are not for connections */
+	/* Nor these: a front-end and its listener, three for each ring, what was handed in, datagrams. */
+	FDS_PER_GUEST = 16,
 };
 
 void vsd_files_share(struct vsd_config *c)
