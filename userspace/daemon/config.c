@@ -158,6 +158,11 @@ static bool set_path(char **to, const struct key *k, const char *value, struct v
 	return true;
 }
 
+bool vsd_set_path(char **to, const char *key, const char *value, struct vsd_blame *b)
+{
+	return set_path(to, &(struct key){ .name = key, .kind = PATH }, value, b);
+}
+
 static void free_names(struct vsd_names *l)
 {
 	for (u32 i = 0; i < l->n; i++)

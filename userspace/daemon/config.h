@@ -221,6 +221,9 @@ void vsd_config_drop(struct vsd_config *c);
 /* The guest with this context identifier goes, and what was handed in for it. */
 void vsd_config_remove(struct vsd_config *c, u32 guest_cid);
 
+/* @value as the path of a Unix socket, which is allocated, or a complaint about @key. */
+bool vsd_set_path(char **to, const char *key, const char *value, struct vsd_blame *b);
+
 /* @value as a number from @min to @max, or a complaint about @key. */
 bool vsd_set_number(u32 *to, const char *key, const char *value, u32 min, u32 max, struct vsd_blame *b);
 

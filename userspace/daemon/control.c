@@ -2,6 +2,7 @@
 #include "daemon/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 int vsd_control_listen(const char *path)
 {
-	return vsd_path_listen("vsockd", "control", path, SOCK_STREAM, &vsd_access_owner);
+	return vsd_path_listen(program_invocation_short_name, "control", path, SOCK_STREAM, &vsd_access_owner);
 }
 
 static u64 now_ms(void)
@@ -87,6 +88,11 @@ static void reset(struct vsd_fleet *f, const char *args, FILE *out)
 		fputs("error no such connection\n", out);
 }
 
+static bool begins(const char *line, const char *with)
+{
+	return !strncmp(line, with, strlen(with));
+}
+
 /* What is said with the CID of a guest and nothing else. */
 static void of_guest(const char *line, struct vsd_fleet *f, const struct vsd_control_ops *ops, FILE *out)
 {
@@ -99,7 +105,7 @@ static void of_guest(const char *line, struct vsd_fleet *f, const struct vsd_con
 		fputs("error give CID\n", out);
 		return;
 	}
-	if (!strncmp(line, "remove ", 7))
+	if (ops->remove && begins(line, "remove "))
 		found = ops->remove(ops->arg, cid);
 	else
 		found = vsd_fleet_drain(f, cid, line[0] == 'd');
@@ -126,11 +132,6 @@ static void reload(const struct vsd_control_ops *ops, FILE *out)
 	struct vsd_blame b = { 0 };
 
 	tell(ops->reload(ops->arg, &b), &b, out);
-}
-
-static bool begins(const char *line, const char *with)
-{
-	return !strncmp(line, with, strlen(with));
 }
 
 /* True: the client's socket belongs to the capture now. */
@@ -161,18 +162,20 @@ static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control
 		fputs("ok\n", out);
 	} else if (begins(line, "reset ")) {
 		reset(f, line + 6, out);
-	} else if (!strcmp(line, "reload")) {
+	} else if (ops->reload && !strcmp(line, "reload")) {
 		reload(ops, out);
-	} else if (begins(line, "add ")) {
+	} else if (ops->add && begins(line, "add ")) {
 		add(line + 4, ops, out);
-	} else if (begins(line, "remove ") || begins(line, "drain ") || begins(line, "resume ")) {
+	} else if ((ops->remove && begins(line, "remove ")) || begins(line, "drain ") || begins(line, "resume ")) {
 		of_guest(line, f, ops, out);
 	} else {
-		fputs("error say guests, connections, reset, reload, add, remove, drain, resume or capture\n", out);
+		fprintf(out, "error say guests, connections, reset, %sdrain, resume or capture\n",
+			ops->reload ? "reload, add, remove, " : "");
 	}
 }
 
-bool vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
+/* The client that waits, if one does. False: there is no descriptor for it now. */
+static bool serve_one(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
 {
 	const struct timeval patience = { .tv_sec = VSD_CONTROL_PATIENCE_MS / 1000 };
 	char line[VSD_CONTROL_LINE_MAX], *text = NULL;
@@ -198,4 +201,18 @@ bool vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	if (!kept)
 		close(fd);
 	return true;
+}
+
+void vsd_control_serve(int listener, int fd, struct vsd_fleet *f, const struct vsd_control_ops *ops)
+{
+	struct pollfd watched[] = { { .fd = fd, .events = POLLIN }, { .fd = listener, .events = POLLIN } };
+
+	while (!watched[0].revents) {
+		/* A client for whom there is no descriptor waits until there is. */
+		bool waits = listener >= 0 && watched[1].fd < 0;
+
+		poll(watched, 2, waits ? VSD_ACCEPT_RETRY_MS : -1);
+		waits = (waits || watched[1].revents) && !serve_one(listener, f, ops);
+		watched[1].fd = waits ? -1 : listener;
+	}
 }

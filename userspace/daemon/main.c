@@ -11,7 +11,6 @@
 #include "daemon/sandbox.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,17 +131,10 @@ static bool on_signals(struct daemon *d)
 static void run(struct daemon *d)
 {
 	const struct vsd_control_ops ops = { .reload = reload, .add = add, .remove = remove_guest, .arg = d };
-	struct pollfd watched[] = { { .fd = d->signal_fd, .events = POLLIN },
-				    { .fd = d->control_fd, .events = POLLIN } };
 
-	do {
-		/* A client for whom there is no descriptor waits until there is. */
-		bool waits = d->control_fd >= 0 && watched[1].fd < 0;
-
-		poll(watched, 2, waits ? VSD_ACCEPT_RETRY_MS : -1);
-		waits = (waits || watched[1].revents) && !vsd_control_serve(d->control_fd, &d->fleet, &ops);
-		watched[1].fd = waits ? -1 : d->control_fd;
-	} while (on_signals(d));
+	do
+		vsd_control_serve(d->control_fd, d->signal_fd, &d->fleet, &ops);
+	while (on_signals(d));
 }
 
 static int open_control(struct daemon *d)
@@ -176,7 +168,7 @@ static int serve(struct vsd_config *c)
 	if (!err && c->sandbox == VSD_SANDBOX_STRICT && vsd_root_enter(c))
 		return EXIT_FAILURE;
 	if (!err && c->sandbox != VSD_SANDBOX_OFF)
-		err = vsd_sandbox();
+		err = vsd_sandbox(false);
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return EXIT_FAILURE;

@@ -14,6 +14,12 @@
 #include <unistd.h>
 
 const char vsd_session_other[] = "front-end";
+const char *const vsd_session_ring[2] = { [VU_RING_RX] = "rx", [VU_RING_TX] = "tx" };
+
+bool vsd_session_up(const struct vsd_guest *g)
+{
+	return g->dev.chan.fd >= 0;
+}
 
 struct vsp_addr vsd_session_address(const struct vsd_guest *g, const struct vsd_command *cmd)
 {

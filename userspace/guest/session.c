@@ -51,6 +51,12 @@ struct vsg_device {
 };
 
 const char vsd_session_other[] = "device";
+const char *const vsd_session_ring[2] = { [VU_RING_RX] = "tx", [VU_RING_TX] = "rx" };
+
+bool vsd_session_up(const struct vsd_guest *g)
+{
+	return g->device->up;
+}
 
 struct vsp_addr vsd_session_address(const struct vsd_guest *g, const struct vsd_command *cmd)
 {

@@ -210,9 +210,26 @@ int vu_front_unlog(struct vu_front *f)
 	return set_logging(f, false);
 }
 
-int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts)
+/* Connect to @path, which is an abstract name if it begins with '@'. */
+static int dial(int fd, const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	size_t len = strlen(path);
+
+	if (len >= sizeof(sa.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(sa.sun_path, path, len);
+	if (path[0] == '@')
+		sa.sun_path[0] = '\0';
+	else
+		len++;
+	return connect(fd, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+}
+
+int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts)
+{
 	struct timeval patience = { .tv_sec = VU_FRONT_REPLY_MS / 1000 };
 	u64 offered;
 	int err = 0;
@@ -232,10 +249,9 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 	f->mem = mmap(NULL, opts->memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, f->memfd, 0);
 	if (f->mem == MAP_FAILED)
 		goto fail;
-	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
+	if (dial(fd, path))
 		goto fail;
 	if (opts->wary)
 		fcntl(fd, F_SETFL, O_NONBLOCK);
