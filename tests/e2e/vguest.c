@@ -786,6 +786,21 @@ static void test_bad_manners(void)
 	end_hostile();
 }
 
+/* A device that takes the connection and says nothing, as a stopped one does, cannot keep the guest from ending. */
+static void test_silent_device(void)
+{
+	int session;
+	u64 began;
+
+	begin_hostile(CID);
+	session = accept(device.listener, NULL, NULL);
+	CHECK(session >= 0);
+	began = fix_now_ms();
+	end_hostile();
+	CHECK(fix_now_ms() - began < VU_FRONT_REPLY_MS);
+	close(session);
+}
+
 /* A device that calls its guest something else is come back to, and that is said when it is new. */
 static void test_wrong_cid(void)
 {
@@ -886,6 +901,7 @@ const struct test vguest_tests[] = {
 	{ "vguest: packets that are none", test_bad_packets },
 	{ "vguest: rings that are none", test_bad_rings },
 	{ "vguest: a device without manners", test_bad_manners },
+	{ "vguest: a device that says nothing", test_silent_device },
 	{ "vguest: a device with another address", test_wrong_cid },
 	{ "vguest: transport reset", test_transport_reset },
 	{ "vguest: are there datagrams", test_discovery },
