@@ -516,6 +516,10 @@ bool vsd_config_set(struct vsd_config *c, const char *key, const char *value, st
 
 	if (i == ARRAY_SIZE(all_keys))
 		return false;
+	if (b->file && (c->in_file & 1ull << i))
+		return vsd_complain(b, key, NULL, "given twice");
+	if (b->file)
+		c->in_file |= 1ull << i;
 	if (b->file && (c->given & 1ull << i)) {
 		vsd_config_init(&ignored);
 		good = set(&ignored, &all_keys[i], value, b);
@@ -838,6 +842,44 @@ static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 	return true;
 }
 
+/* Would a guest of @uds come to @path when it connects to a port of the host? */
+static bool is_host_port(const char *uds, const char *path)
+{
+	size_t len = uds && path ? strlen(uds) : 0;
+	const char *digits;
+
+	if (!len || strncmp(path, uds, len) != 0 || path[len] != '_')
+		return false;
+	digits = path + len + 1;
+	return *digits && digits[strspn(digits, "0123456789")] == '\0' && (*digits != '0' || !digits[1]);
+}
+
+/* What is ours is no program of the host: a guest that came there would be a monitor, or have the control socket. */
+static bool check_ports(const struct vsd_config *c, u32 i, struct vsd_blame *b)
+{
+	const struct vsd_guest_opts *o = c->guests[i];
+
+	const struct {
+		const char *key;
+		const char *path;
+	} ours[] = { { "control", c->control }, { "socket", o->socket }, { "uds-path", o->uds_path } };
+
+	b->line = o->line;
+	for (u32 j = 0; j < c->n; j++) {
+		for (u32 k = 0; k < ARRAY_SIZE(ours); k++) {
+			if (!is_host_port(c->guests[j]->uds_path, ours[k].path))
+				continue;
+			/* The control socket is no guest's. */
+			b->line = k ? b->line : 0;
+			b->vm &= k > 0;
+			return vsd_complain(b, ours[k].key, ours[k].path,
+					    "guest %u would reach it as a port of the host; choose another path",
+					    c->guests[j]->guest_cid);
+		}
+	}
+	return true;
+}
+
 bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 {
 	if (!c->n)
@@ -846,6 +888,10 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 		if (!c->guests[i]->conns_asked)
 			c->guests[i]->conns_asked = c->guests[i]->conns_max;
 		if (!check_guest(c, i, b))
+			return false;
+	}
+	for (u32 i = 0; i < c->n; i++) {
+		if (!check_ports(c, i, b))
 			return false;
 	}
 	return true;

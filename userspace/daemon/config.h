@@ -173,7 +173,7 @@ struct vsd_guest_opts {
  * @confined: and has given it up, bits of enum vsd_confined
  * @file: where it was read, or NULL
  * @guests, @n: the guests
- * @given: keys that were set, as bits: what the command line says, a file does not overrule
+ * @given: keys that were set, as bits: what the command line says, a file does not overrule; @in_file: those of a file
  */
 struct vsd_config {
 	enum vsd_level level;
@@ -187,6 +187,7 @@ struct vsd_config {
 	struct vsd_guest_opts **guests;
 	u32 n;
 	u64 given;
+	u64 in_file;
 };
 
 /**
