@@ -93,7 +93,7 @@ static void tells(void)
 	asked("reset 7 2 1000 4294967346\n", "error give CID");
 	asked("reset 7 2 1000 50\n", "ok\n");
 	CHECK(fix_expect(&f[0], VSP_OP_RST).src.port == 1000 && recv(fd, &c, 1, 0) <= 0);
-	asked("reload\n", "error the log says");
+	asked("reload\n", "error there is nothing to read again");
 	asked("words\n", "error say guests");
 	fix_fleet_end(f, 2);
 	CHECK(access(path, F_OK));

@@ -3,6 +3,8 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -160,24 +162,31 @@ static void byte_by_byte(void)
 	fix_end(&f);
 }
 
+/* A daemon whose log goes to @log, and a guest. */
+static void begin_logging_to(struct fix *f, const char *log)
+{
+	u64 until = fix_now_ms() + PEER_WAIT_MS;
+	char path[64];
+	FILE *script;
+
+	snprintf(path, sizeof(path), "/tmp/vsd-e2e-log.%d", getpid());
+	script = fopen(path, "w");
+	CHECK(script && fprintf(script, "#!/bin/sh\nexec %s \"$@\" 2>%s\n", fix_program(), log) > 0);
+	CHECK(!fclose(script) && !chmod(path, 0700));
+	fix_spawn(f, path, NULL);
+	while (peer_open(&f->peer, f->socket, 64, 3776, false, FEATURES))
+		CHECK(fix_now_ms() < until);
+	unlink(path);
+}
+
 /* The log goes to a disk that is full. What is logged is lost, and nothing else. */
 static void full_disk(void)
 {
-	char path[64];
 	static struct fix f;
 	struct vsp_hdr hdr;
-	FILE *script;
 	int l, fd;
-	u64 until = fix_now_ms() + PEER_WAIT_MS;
 
-	snprintf(path, sizeof(path), "/tmp/vsd-e2e-full.%d", getpid());
-	script = fopen(path, "w");
-	CHECK(script && fprintf(script, "#!/bin/sh\nexec %s \"$@\" 2>/dev/full\n", fix_program()) > 0);
-	CHECK(!fclose(script) && !chmod(path, 0700));
-	fix_spawn(&f, path, NULL);
-	while (peer_open(&f.peer, f.socket, 64, 3776, false, FEATURES))
-		CHECK(fix_now_ms() < until);
-	unlink(path);
+	begin_logging_to(&f, "/dev/full");
 	l = fix_listener(&f, PORT);
 	for (u32 i = 0; i < 100; i++) {
 		/* Each of these is a line of the log: something refused, and all the counters. */
@@ -189,6 +198,56 @@ static void full_disk(void)
 	fd = fix_open(&f, l, PORT, 51);
 	works(&f, fd, 51);
 	fix_end(&f);
+}
+
+/* Report until the pipe takes no more. */
+static void fill_log(struct fix *f, int log)
+{
+	struct pollfd p = { .fd = log, .events = POLLOUT };
+
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; poll(&p, 1, 0);)
+		CHECK(fix_now_ms() < until && !kill(f->pid, SIGUSR1));
+}
+
+/*
+ * Nobody reads the log, and it is a pipe: neither guests nor signals nor the end wait for that. When somebody reads
+ * again he gets whole lines, and hears how many there are not.
+ */
+static void stuck_log(void)
+{
+	enum { PIPE_BYTES = 4096, REFUSALS = 50 };
+	char path[64], text[8 * PIPE_BYTES + 1] = "";
+	static struct fix f;
+	int log, fd;
+	size_t len = 0;
+
+	snprintf(path, sizeof(path), "/tmp/vsd-e2e-fifo.%d", getpid());
+	CHECK(!mkfifo(path, 0600));
+	log = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	CHECK(log >= 0 && fcntl(log, F_SETPIPE_SZ, PIPE_BYTES) == PIPE_BYTES);
+	begin_logging_to(&f, path);
+	unlink(path);
+	fill_log(&f, log);
+	for (u32 i = 0; i < REFUSALS; i++) {
+		fix_send(&f, fix_hdr(PORT + 1, 100 + i, VSP_OP_REQUEST));
+		CHECK(!kill(f.pid, SIGUSR1));
+		fix_expect(&f, VSP_OP_RST);
+	}
+	fd = fix_open(&f, fix_listener(&f, PORT), PORT, 51);
+	works(&f, fd, 51);
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; !strstr(text, "\nwarn log: ");) {
+		ssize_t n = read(log, text + len, sizeof(text) - 1 - len);
+
+		CHECK(fix_now_ms() < until && !kill(f.pid, SIGUSR1));
+		len += n > 0 ? (size_t)n : 0;
+		text[len] = '\0';
+	}
+	CHECK(strstr(text, " lines were left out: "));
+	for (const char *line = text; strchr(line, '\n'); line = strchr(line, '\n') + 1)
+		CHECK(!strncmp(line, "info ", 5) || !strncmp(line, "report ", 7) || !strncmp(line, "warn ", 5));
+	fill_log(&f, log);
+	fix_end(&f);
+	close(log);
 }
 
 /* Everything that a guest can get wrong, as fast as it can, and its answers stay where they are. */
@@ -333,6 +392,7 @@ const struct test faults_tests[] = {
 	{ "faults: a host program that is stopped", stopped_program },
 	{ "faults: a host program that reads byte by byte", byte_by_byte },
 	{ "faults: a full disk", full_disk },
+	{ "faults: a log that nobody reads", stuck_log },
 	{ "faults: a guest with a rate", limited_rate },
 	{ "faults: a guest with a limit of memory", limited_memory },
 	{ "faults: fifty guests, one of them hostile", fifty_guests },

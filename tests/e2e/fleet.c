@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -214,6 +215,85 @@ static void handed_connection(void)
 	fix_forget(&f);
 }
 
+/* A file with three guests. One has two listeners that were handed in, and is there if @window is; one a connection. */
+static void write_handed(const struct fix *f, const int *handed, u32 window)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/config", f->dir);
+	file = fopen(path, "w");
+	CHECK(file && fprintf(file, "vms:\n - {guest_cid: 8, socket: %s8, uds_path: %s8}\n", f->socket, f->uds) > 0);
+	if (window)
+		CHECK(fprintf(file, " - {fd: %d, uds_fd: %d, guest_cid: 7, tx_buffer_size: %u}\n", handed[0], handed[1],
+			      window) > 0);
+	CHECK(fprintf(file, " - {fd: %d, guest_cid: 9, uds_path: %s9}\n", handed[2], f->uds) > 0);
+	CHECK(!fclose(file));
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	CHECK(fd >= 0 && !bind(fd, (struct sockaddr *)&sa, sizeof(sa)) && !listen(fd, 8));
+	return fd;
+}
+
+/*
+ * What was handed in is there for a guest that begins anew, as often as a file is read again; it goes with its guest.
+ * A connection that has ended is no reason to refuse the file.
+ */
+static void handed_and_read_again(void)
+{
+	static const u32 windows[] = { 65536, 131072, 65536, 65536, 0 };
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	const char *args[] = { "--config", NULL, NULL };
+	static struct fix f;
+	char config[128], c;
+	int handed[3], pair[2], fd;
+
+	fix_prepare(&f);
+	snprintf(config, sizeof(config), "%s/config", f.dir);
+	args[1] = config;
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair) && !fcntl(pair[0], F_SETFD, FD_CLOEXEC));
+	handed[0] = listen_at(f.socket);
+	handed[1] = listen_at(f.uds);
+	handed[2] = pair[1];
+	write_handed(&f, handed, windows[0]);
+	fix_start(&f, fix_program(), args);
+	for (u32 i = 0; i < 3; i++)
+		close(handed[i]);
+	fix_await_said(&f, "guest 9: front-end connected", 1);
+	for (u32 i = 0; windows[i]; i++) {
+		fix_guest(&f, 16, 3776);
+		fd = fix_dial(&f, 1000);
+		CHECK(fix_expect(&f, VSP_OP_REQUEST).buf_alloc == windows[i]);
+		if (i == 1) {
+			CHECK(!shutdown(pair[0], SHUT_RDWR));
+			fix_await_said(&f, "guest 9: front-end disconnected", 1);
+		}
+		write_handed(&f, handed, windows[i + 1]);
+		CHECK(!kill(f.pid, SIGHUP));
+		fix_await_said(&f, windows[i + 1] ? "was read again: 3 guests" : "was read again: 2 guests",
+			       windows[i + 1] ? i + 1 : 1);
+		/* The third time nothing changed. */
+		CHECK(windows[i] == windows[i + 1] ? recv(f.peer.f.chan.fd, &c, 1, MSG_DONTWAIT) < 0 :
+						     recv(f.peer.f.chan.fd, &c, 1, 0) == 0);
+		peer_close(&f.peer);
+		close(fd);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", f.socket);
+	CHECK(connect(fd, (struct sockaddr *)&sa, sizeof(sa)) && errno == ECONNREFUSED);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", f.uds);
+	CHECK(connect(fd, (struct sockaddr *)&sa, sizeof(sa)) && errno == ECONNREFUSED);
+	/* They are not the daemon's to remove. */
+	CHECK(!unlink(f.socket) && !unlink(f.uds));
+	fix_end(&f);
+}
+
 const struct test fleet_tests[] = {
 	{ "fleet: each guest has its own connections", each_its_own },
 	{ "fleet: threads are bounded", threads_are_bounded },
@@ -221,5 +301,6 @@ const struct test fleet_tests[] = {
 	{ "fleet: a file read again", read_again },
 	{ "fleet: a listener handed in", handed_listener },
 	{ "fleet: a connection handed in", handed_connection },
+	{ "fleet: sockets handed in and a file read again", handed_and_read_again },
 	{ 0 },
 };

@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "tests.h"
 
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -185,6 +186,85 @@ static void passed_socket(void)
 	fix_end(&f);
 }
 
+/*
+ * The client keeps what it passed. When the connection is over it is over for whoever is at the other end, too, and
+ * what happens to the socket then is not the daemon's business any more.
+ */
+static void passed_and_kept(void)
+{
+	enum { TRIES = 100 };
+	static int kept[TRIES][2];
+	struct vsp_hdr r;
+	struct fix f;
+	char c;
+
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	for (u32 i = 0; i < TRIES; i++) {
+		int fd = fix_client(&f);
+
+		CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, kept[i]));
+		fix_write(fd, "passfd\n", 7);
+		pass(fd, "1024 keep", &kept[i][1], 1);
+		accept_request(&f, 1024, &r);
+		CHECK(fix_ok(fd) == r.src.port);
+		fix_send(&f, fix_hdr(r.src.port, 1024, VSP_OP_RST));
+		CHECK(recv(fd, &c, 1, 0) <= 0);
+		close(fd);
+	}
+	/* Each of these would be an event. */
+	for (u32 i = 0; i < TRIES; i++) {
+		CHECK(recv(kept[i][0], &c, 1, MSG_DONTWAIT) == 0);
+		close(kept[i][0]);
+		close(kept[i][1]);
+	}
+	fix_dial(&f, 1024);
+	fix_expect(&f, VSP_OP_REQUEST);
+	fix_end(&f);
+}
+
+/* A socket of TCP whose owner wants close() to wait for a reader that does not read: nobody else waits. */
+static void passed_that_lingers(void)
+{
+	const struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sin);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct vsp_hdr r, rw;
+	struct fix f;
+	int fd, other;
+	u32 sent = 0;
+
+	CHECK(!bind(listener, (struct sockaddr *)&sin, len) && !listen(listener, 1));
+	CHECK(!getsockname(listener, (struct sockaddr *)&sin, &len) && !connect(tcp, (struct sockaddr *)&sin, len));
+	CHECK(!setsockopt(tcp, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
+	fix_daemon(&f, NULL);
+	fix_guest(&f, 128, 3776);
+	other = fix_client(&f);
+	fix_write(other, "passfd\n", 7);
+	pass(other, "1024", &tcp, 1);
+	close(tcp);
+	accept_request(&f, 1024, &r);
+	CHECK(fix_ok(other) == r.src.port);
+	/* More than its queues and the peer's take; what the window does not let in would be a violation. */
+	rw = fix_hdr(r.src.port, 1024, VSP_OP_RW);
+	rw.len = sizeof(f.buf);
+	for (u32 fwd = 0; sent - fwd + rw.len <= r.buf_alloc;) {
+		struct vsp_hdr hdr;
+
+		CHECK(peer_send(&f.peer, rw, f.buf, rw.len, PEER_TWO));
+		sent += rw.len;
+		while (peer_recv(&f.peer, &hdr, NULL, sent - fwd + rw.len > r.buf_alloc ? 300 : 0))
+			fwd = hdr.fwd_cnt;
+	}
+	fix_send(&f, fix_hdr(r.src.port, 1024, VSP_OP_RST));
+	fd = fix_dial(&f, 1025);
+	accept_request(&f, 1025, &r);
+	CHECK(fix_ok(fd) == r.src.port);
+	fix_end(&f);
+}
+
 /* What cannot be connected is refused, and nothing of it is kept. */
 static void passed_nonsense(void)
 {
@@ -347,6 +427,8 @@ const struct test handshake_tests[] = {
 	{ "handshake: bad lines close silently", bad_lines_close_silently },
 	{ "handshake: payload behind the line is kept", pipelined_payload_is_kept },
 	{ "handshake: a socket that is passed", passed_socket },
+	{ "handshake: a socket that is passed and kept", passed_and_kept },
+	{ "handshake: a socket that is passed and lingers", passed_that_lingers },
 	{ "handshake: nonsense that is passed", passed_nonsense },
 	{ "handshake: the guest refuses", guest_refuses },
 	{ "handshake: the guest speaks at once", guest_speaks_at_once },

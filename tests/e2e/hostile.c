@@ -116,6 +116,42 @@ static void bad_flows(void)
 	fix_end(&f);
 }
 
+/*
+ * A second answer changes nothing; behind payload it says that this was of an attempt that was given up, and that is
+ * the end. Either may come last: the host asked, or the guest did.
+ */
+static void answered_twice(void)
+{
+	struct vsp_hdr hdr, payload;
+	struct fix f;
+	int l;
+
+	begin(&f);
+	l = fix_listener(&f, 1000);
+	for (u32 i = 0; i < 2; i++) {
+		int fd = i ? fix_open(&f, l, 1000, 50) : fix_dial(&f, 50);
+
+		hdr = fix_hdr(i ? 1000 : fix_expect(&f, VSP_OP_REQUEST).src.port, 50, VSP_OP_RESPONSE);
+		if (!i) {
+			fix_send(&f, hdr);
+			CHECK(fix_ok(fd) == hdr.dst.port);
+		}
+		fix_send(&f, hdr);
+		fix_reject(&f, "state", 2 * i + 1);
+		payload = hdr;
+		payload.op = VSP_OP_RW;
+		payload.len = 10;
+		CHECK(peer_send(&f.peer, payload, f.buf, 10, PEER_TWO));
+		CHECK(fix_read(fd, f.buf, 10) == 10);
+		fix_send(&f, hdr);
+		CHECK(fix_expect(&f, VSP_OP_RST).src.port == hdr.dst.port);
+		fix_reject(&f, "state", 2 * i + 2);
+		CHECK(recv(fd, f.buf, 1, 0) == 0);
+		close(fd);
+	}
+	fix_end(&f);
+}
+
 static void beyond_the_window(void)
 {
 	static const char *const args[] = { "--tx-buffer-size", "65536", NULL };
@@ -411,6 +447,7 @@ static void truncated_memory(void)
 const struct test hostile_tests[] = {
 	{ "hostile: headers", bad_headers },
 	{ "hostile: flows", bad_flows },
+	{ "hostile: a connection answered twice", answered_twice },
 	{ "hostile: beyond the window", beyond_the_window },
 	{ "hostile: a flood of replies", flood_of_replies },
 	{ "hostile: broken rings", broken_rings },

@@ -75,6 +75,10 @@ static void command_line(void)
 		{ { "--socket", "s", "--connect-only", "on", "--map-to-guest", "1:a" }, "conflicts with uds-fd" },
 		{ { "--socket", "s", "--map-to-guest", "1:a", "--peer-names", "on" }, "needs uds-path" },
 		{ { "--socket", "s", "--uds-path", "p", "--max-memory", "7" }, "--max-memory: 7 is too little" },
+		{ { "--socket", "p_3", "--uds-path", "p" },
+		  "--socket p_3: guest 3 would reach it as a port of the host; choose another path" },
+		{ { "--socket", "@p_0", "--uds-path", "@p" }, "--socket @p_0: guest 3 would reach it" },
+		{ { "--socket", "s", "--uds-path", "p", "--control", "p_4294967295" }, "control p_4294967295: guest" },
 		{ { "--uds-fd", "77" }, "--uds-fd 77: not a stream socket" },
 		{ { "--socket", "s", "--vm", "socket=s,uds-path=p" }, "needs a --vm as well" },
 	};
@@ -97,6 +101,11 @@ static void vm_option(void)
 		  "socket=s: another guest's already" },
 		{ { "--vm", "socket=s,uds-path=p", "--vm", "guest-cid=4,socket=t,uds-path=p" },
 		  "uds-path=p: another guest's already" },
+		{ { "--vm", "socket=s,uds-path=p", "--vm", "guest-cid=4,socket=t,uds-path=p_10" },
+		  "--vm: uds-path=p_10: guest 3 would reach it as a port of the host" },
+		{ { "--vm", "socket=s,uds-path=p_4", "--vm", "guest-cid=4,socket=p_4_22,uds-path=q" },
+		  "--vm: socket=p_4_22: guest 3 would reach it" },
+		{ { "--vm", "socket=s,uds-path=p", "--control", "p_1" }, "--control p_1: guest 3 would reach it" },
 	};
 
 	refused(bad, ARRAY_SIZE(bad));
@@ -133,6 +142,9 @@ static void file_accepted(void)
 		{ "vms:\n - {socket: s, forward-cid: 1, forward-listen: 9001+9002}\n"
 		  " - {guest_cid: 4, socket: t, forward_cid: 1, forward_listen: 9003}\n",
 		  "fine, 2 guests\n" },
+		{ "vms:\n - {socket: p_a, uds_path: p}\n - {guest_cid: 4, socket: p_04, uds_path: p_}\n"
+		  " - {guest_cid: 5, socket: p_4a, uds_path: p_seqpacket_4}\n",
+		  "fine, 3 guests\n" },
 		{ "{\"vms\": [{\"guest_cid\": 3, \"socket\": \"s\", \"uds_path\": \"p\"}]}", "1 guest\n" },
 	};
 	char said[SAID], path[64];
@@ -163,6 +175,12 @@ static void file_refused(void)
 		{ "vmss: 3\n", ":1: vmss: no such key" },
 		{ "vms:\n - guest_cid: 4\n   sokket: s\n", ":3: sokket: no such key" },
 		{ "vms:\n - guest_cid: 2\n", ":2: guest-cid: 2: give a number from 3" },
+		{ "threads: 2\nthreads: 2\n", ":2: threads: given twice" },
+		{ "log-level: info\nvms:\n - {socket: s, uds_path: p}\nlog_level: info\n", ":4: log_level: given" },
+		{ "vms:\n - {socket: s, uds_path: p}\nvms:\n - {guest_cid: 4, socket: t, uds_path: q}\n",
+		  ":3: vms: given twice" },
+		{ "vms:\n - {socket: s, uds_path: p}\n - {guest_cid: 4, socket: p_9, uds_path: q}\n",
+		  ":3: socket: p_9: guest 3 would reach it" },
 		{ "vms:\n - guest_cid: 4\n   guest_cid: 5\n", ":3: guest_cid: given twice" },
 		{ "vms:\n - guest_cid: 4\n   guest-cid: 5\n", ":3: guest-cid: given twice" },
 		{ "vms:\n - guest_cid:\n", ":2: guest-cid: : give a number" },

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,17 +18,38 @@ static void wait_fds(struct fix *f, u32 most)
 		CHECK(fix_now_ms() < until);
 }
 
-/* The daemon wakes at most this often in a while: nothing keeps an event firing. */
-static void check_idle(struct fix *f)
+/* Processor time of the daemon, in ticks. */
+static u64 ticks(const struct fix *f)
 {
-	enum { WHILE_MS = 300, WAKES = 5 };
+	unsigned long long user = 0, system = 0;
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", f->pid);
+	file = fopen(path, "r");
+	CHECK(file &&
+	      fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2);
+	fclose(file);
+	return user + system;
+}
+
+/* The daemon wakes at most so often in a while, and does next to nothing: no event keeps firing. */
+static void check_wakes(struct fix *f, u32 wakes)
+{
+	enum { WHILE_MS = 300, TICKS = 3 };
 	u64 before = fix_threads(f, "voluntary_ctxt_switches") + fix_threads(f, "nonvoluntary_ctxt_switches");
-	u64 until = fix_now_ms() + WHILE_MS;
+	u64 until = fix_now_ms() + WHILE_MS, used = ticks(f);
 
 	while (fix_now_ms() < until)
 		usleep(10000); /* poll interval */
 	CHECK(fix_threads(f, "voluntary_ctxt_switches") + fix_threads(f, "nonvoluntary_ctxt_switches") - before <=
-	      WAKES);
+	      wakes);
+	CHECK(ticks(f) - used <= TICKS);
+}
+
+static void check_idle(struct fix *f)
+{
+	check_wakes(f, 5);
 }
 
 /* Polling ends by itself, and nothing that came meanwhile is forgotten. */
@@ -284,6 +306,79 @@ static void out_of_descriptors(void)
 	fix_end(&f);
 }
 
+static int dial(const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
+	CHECK(fd >= 0 && !connect(fd, (struct sockaddr *)&sa, sizeof(sa)));
+	return fd;
+}
+
+/* Nor one for a monitor, or for vstat: they wait, nothing spins, and they have their turn when there is one. */
+static void out_of_descriptors_for_others(void)
+{
+	enum { TRIES = 20 };
+	char control[64], said[8];
+	const char *args[] = { "--control", control, NULL };
+	struct rlimit tight, old;
+	struct fix f;
+	int fd;
+
+	snprintf(control, sizeof(control), "/tmp/vsd-e2e-control.%d", getpid());
+	fix_daemon(&f, args);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, NULL, &old));
+	tight = old;
+	tight.rlim_cur = first_free_fd(&f);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, &tight, NULL));
+	fd = dial(control);
+	fix_write(fd, "guests\n", 7);
+	check_wakes(&f, TRIES);
+	close(dial(f.socket));
+	fix_await_said(&f, "cannot accept a front-end: Too many open files", 1);
+	check_wakes(&f, TRIES);
+	CHECK(recv(fd, said, 1, MSG_DONTWAIT) < 0);
+	CHECK(!prlimit(f.pid, RLIMIT_NOFILE, &old, NULL));
+	CHECK(fix_read(fd, said, 6) == 6 && !memcmp(said, "guest ", 6));
+	fix_guest(&f, 128, 3776);
+	fix_open(&f, fix_listener(&f, 1000), 1000, 51);
+	check_idle(&f);
+	fix_end(&f);
+}
+
+/* A limit too low for a reserve: half of it is for connections, and the rest is there for a monitor. */
+static void few_descriptors(void)
+{
+	enum { FILES = 64, CLIENTS = 40 };
+	const struct rlimit lim = { .rlim_cur = FILES, .rlim_max = FILES };
+	int fd[CLIENTS];
+	struct fix f;
+	u32 open = 0;
+
+	CHECK(!setrlimit(RLIMIT_NOFILE, &lim));
+	fix_daemon(&f, NULL);
+	CHECK(fix_said(&f, "only 64 files may be open, so 32 connections") == 1);
+	for (u32 i = 0; i < CLIENTS; i++)
+		fd[i] = fix_client(&f);
+	fix_await_said(&f, "host client refused: 32 connections are open", 1);
+	/* The last of them was looked at when those before it were. */
+	for (char c; recv(fd[CLIENTS - 1], &c, 1, 0) > 0;)
+		;
+	for (u32 i = 0; i < CLIENTS; i++) {
+		char c;
+
+		open += recv(fd[i], &c, 1, MSG_DONTWAIT) < 0;
+	}
+	CHECK(open == FILES / 2);
+	for (u32 i = 10; i < CLIENTS; i++)
+		close(fd[i]);
+	fix_guest(&f, 128, 3776);
+	fix_reject(&f, "backlog", CLIENTS - FILES / 2);
+	CHECK(fix_said(&f, "Too many open files") == 0);
+	fix_end(&f);
+}
+
 /* Only what nobody answers at is removed: not a file, and not what somebody uses. */
 static void files_in_the_way(void)
 {
@@ -333,6 +428,8 @@ const struct test resource_tests[] = {
 	{ "resource: clients killed in mid-transfer", killed_client },
 	{ "resource: ten thousand connections", ten_thousand },
 	{ "resource: out of descriptors", out_of_descriptors },
+	{ "resource: out of descriptors for others", out_of_descriptors_for_others },
+	{ "resource: few descriptors", few_descriptors },
 	{ "resource: files in the way", files_in_the_way },
 	{ "resource: a second daemon is refused", second_daemon_is_refused },
 	{ 0 },

@@ -392,6 +392,79 @@ static void test_device_restarts(void)
 	end();
 }
 
+/* A line for the control socket at @path, and what is answered. */
+static const char *asked(const char *path, const char *line)
+{
+	static char said[65536];
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	CHECK(fd >= 0 && !connect(fd, (struct sockaddr *)&sa, sizeof(sa)));
+	fix_write(fd, line, strlen(line));
+	said[fix_read(fd, said, sizeof(said) - 1)] = '\0';
+	close(fd);
+	return said;
+}
+
+/* What vstat asks of a daemon is answered, as far as it makes sense, and seen from the guest. */
+static void test_control(void)
+{
+	char path[64];
+	int listener, other, fd;
+
+	snprintf(path, sizeof(path), "/tmp/vsd-e2e-control.%d", getpid());
+	begin("--control", path);
+	CHECK(strstr(asked(path, "guests\n"), "guest cid=7 up=1 connections="));
+	CHECK(strstr(asked(path, "guests\n"), "ring=tx size=128 live=1"));
+	listener = fix_listener(&host, PORT);
+	fd = join(&guest, listener, PORT, &other);
+	CHECK(strstr(asked(path, "connections\n"), "guest_port=1000 state=established phase=open"));
+	CHECK(strstr(asked(path, "drain 7\n"), "ok"));
+	other = fix_dial(&guest, PORT);
+	CHECK(!fix_ok(other));
+	CHECK(strstr(asked(path, "reload\n"), "error say guests, connections, reset, drain, resume or capture"));
+	CHECK(strstr(asked(path, "add socket=s\n"), "error say") && strstr(asked(path, "remove 7\n"), "error say"));
+	close(fd);
+	kill_host();
+	for (u64 until = fix_now_ms() + PEER_WAIT_MS; !strstr(asked(path, "guests\n"), "guest cid=7 up=0");)
+		CHECK(fix_now_ms() < until);
+	start_host();
+	end();
+	CHECK(access(path, F_OK));
+}
+
+/* A guest that has given up what it does not need makes memory for the next device nevertheless. */
+static void in_sandbox(const char *kind)
+{
+	int listener, other, fd;
+
+	begin("--sandbox", kind);
+	CHECK(fix_threads(&guest, "Seccomp:") == 2 * fix_status(&guest, "Threads:"));
+	carry(&host, &guest);
+	kill_host();
+	start_host();
+	listener = fix_listener(&host, PORT);
+	fd = dial_again(&guest, listener, PORT, &other);
+	close(fd);
+	close(other);
+	close(listener);
+	end();
+}
+
+static void test_sandbox(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	printf("# sanitizers need more of the kernel: not run\n");
+	return;
+#endif
+	in_sandbox("on");
+	if (fix_namespaces())
+		in_sandbox("strict");
+	else
+		printf("# there are no user namespaces for us: no strict sandbox\n");
+}
+
 /* The other way round: the guest ends, and the host's programs learn of it. */
 static void test_guest_restarts(void)
 {
@@ -435,10 +508,37 @@ static void test_options(void)
 	const char *bad_cid[] = { "--device", "/d", "--uds-path", "/g", "--guest-cid", "2", NULL };
 	const char *no_number[] = { "--device", "/d", "--uds-path", "/g", "--receive-buffer", "18446744073709551617",
 				    NULL };
+	const char *empty[] = { "--device", "", "--uds-path", "/g", NULL };
+	const char *no_name[] = { "--device", "@", "--uds-path", "/g", NULL };
+	const char *again[] = { "--device", "/d", "--device", "/e", "--uds-path", "/g", NULL };
+	char path[] = { [0 ... 107] = 'x', 0 };
+	const char *long_path[] = { "--device", path, "--uds-path", "/g", NULL };
+	const char *no_control[] = { "--device", "/d", "--uds-path", "/g", "--control", "/nowhere/c", NULL };
 	const char *no_directory[] = { "--device", "/d", "--uds-path", "/nowhere/g", NULL };
 
 	CHECK(run(no_device) == 2 && run(no_path) == 2 && run(no_buffer) == 2 && run(large_buffer) == 2 &&
 	      run(bad_cid) == 2 && run(no_number) == 2 && run(no_directory) == 1);
+	CHECK(run(empty) == 2 && run(no_name) == 2 && run(again) == 2 && run(long_path) == 2 && run(no_control) == 1);
+}
+
+/* A device at a name that is no file. */
+static void test_abstract(void)
+{
+	fix_prepare(&host);
+	fix_prepare(&guest);
+	snprintf(host.socket, sizeof(host.socket), "@vsd-e2e-device.%d", getpid());
+	{
+		const char *args[] = { "--guest-cid", "7", "--socket", host.socket, "--uds-path", host.uds, NULL };
+		int listener, other, fd;
+
+		fix_start(&host, fix_program(), args);
+		start_guest(host.socket, NULL, NULL);
+		listener = fix_listener(&host, PORT);
+		fd = dial_again(&guest, listener, PORT, &other);
+		close(fd);
+		close(other);
+	}
+	end();
 }
 
 /* Nothing can be bound where nothing may be written, and the log goes to a full disk: it ends, or goes on. */
@@ -664,6 +764,21 @@ static void test_bad_manners(void)
 	end_hostile();
 }
 
+/* A device that takes the connection and says nothing, as a stopped one does, cannot keep the guest from ending. */
+static void test_silent_device(void)
+{
+	int session;
+	u64 began;
+
+	begin_hostile(CID);
+	session = accept(device.listener, NULL, NULL);
+	CHECK(session >= 0);
+	began = fix_now_ms();
+	end_hostile();
+	CHECK(fix_now_ms() - began < VU_FRONT_REPLY_MS);
+	close(session);
+}
+
 /* A device that calls its guest something else is come back to, and that is said when it is new. */
 static void test_wrong_cid(void)
 {
@@ -755,12 +870,16 @@ const struct test vguest_tests[] = {
 	{ "vguest: seqpacket", test_seqpacket },
 	{ "vguest: datagrams", test_datagrams },
 	{ "vguest: the device restarts", test_device_restarts },
+	{ "vguest: a control socket", test_control },
+	{ "vguest: sandboxes", test_sandbox },
 	{ "vguest: the guest restarts", test_guest_restarts },
 	{ "vguest: options", test_options },
+	{ "vguest: a device with an abstract name", test_abstract },
 	{ "vguest: a full disk, and none to write to", test_no_room },
 	{ "vguest: packets that are none", test_bad_packets },
 	{ "vguest: rings that are none", test_bad_rings },
 	{ "vguest: a device without manners", test_bad_manners },
+	{ "vguest: a device that says nothing", test_silent_device },
 	{ "vguest: a device with another address", test_wrong_cid },
 	{ "vguest: transport reset", test_transport_reset },
 	{ "vguest: are there datagrams", test_discovery },

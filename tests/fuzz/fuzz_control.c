@@ -58,9 +58,10 @@ int vsd_fleet_capture(struct vsd_fleet *f, u32 guest_cid, u32 payload, int fd)
 	return guest_cid & 1 ? 0 : -ENOENT;
 }
 
-static bool reload(void *arg)
+static bool read_again(void *arg, struct vsd_blame *b)
 {
 	(void)arg;
+	snprintf(b->text, sizeof(b->text), "why not");
 	return false;
 }
 
@@ -100,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const words[] = { "reset ", "capture ", "guests", "connections", "reload",
 					     "add ",   "remove ",  "drain ", "resume ",	    "" };
-	const struct vsd_control_ops ops = { .reload = reload, .add = add_guest, .remove = remove_guest };
+	const struct vsd_control_ops ops = { .reload = read_again, .add = add_guest, .remove = remove_guest };
 	char line[VSD_CONTROL_LINE_MAX] = "", *answer = NULL;
 	size_t len = 0, n;
 	bool kept = false;

@@ -5,6 +5,7 @@
 #include "kernel/proto/ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -155,6 +156,11 @@ static bool set_path(char **to, const struct key *k, const char *value, struct v
 	free(*to);
 	*to = copy;
 	return true;
+}
+
+bool vsd_set_path(char **to, const char *key, const char *value, struct vsd_blame *b)
+{
+	return set_path(to, &(struct key){ .name = key, .kind = PATH }, value, b);
 }
 
 static void free_names(struct vsd_names *l)
@@ -408,7 +414,9 @@ static bool set_socket(int *to, const struct key *k, const char *value, struct v
 
 	if (!set_number(&fd, k, value, b))
 		return false;
-	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM)
+	/* Our own descriptors are closed on exec; one that was handed in has not been. */
+	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM ||
+	    (fcntl((int)fd, F_GETFD) & FD_CLOEXEC))
 		return vsd_complain(b, k->name, value, "not a stream socket; it must be open when this program starts");
 	*to = (int)fd;
 	return true;
@@ -508,6 +516,10 @@ bool vsd_config_set(struct vsd_config *c, const char *key, const char *value, st
 
 	if (i == ARRAY_SIZE(all_keys))
 		return false;
+	if (b->file && (c->in_file & 1ull << i))
+		return vsd_complain(b, key, NULL, "given twice");
+	if (b->file)
+		c->in_file |= 1ull << i;
 	if (b->file && (c->given & 1ull << i)) {
 		vsd_config_init(&ignored);
 		good = set(&ignored, &all_keys[i], value, b);
@@ -584,6 +596,29 @@ void vsd_config_drop(struct vsd_config *c)
 	free_guest(c->guests[--c->n]);
 }
 
+static bool same_fd(const struct vsd_guest_opts *o, int fd)
+{
+	return fd >= 0 && (o->fd == fd || o->uds_fd == fd);
+}
+
+static void close_handed(int fd, const struct vsd_config *kept)
+{
+	bool keep = fd < 0;
+
+	for (u32 i = 0; kept && i < kept->n; i++)
+		keep |= same_fd(kept->guests[i], fd);
+	if (!keep)
+		close(fd);
+}
+
+void vsd_config_close(const struct vsd_config *old, const struct vsd_config *fresh)
+{
+	for (u32 i = 0; i < old->n; i++) {
+		close_handed(old->guests[i]->fd, fresh);
+		close_handed(old->guests[i]->uds_fd, fresh);
+	}
+}
+
 void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
 {
 	u32 i = 0;
@@ -592,6 +627,8 @@ void vsd_config_remove(struct vsd_config *c, u32 guest_cid)
 		i++;
 	if (i == c->n)
 		return;
+	close_handed(c->guests[i]->fd, NULL);
+	close_handed(c->guests[i]->uds_fd, NULL);
 	free_guest(c->guests[i]);
 	/* Who was there first stays so. */
 	memmove(&c->guests[i], &c->guests[i + 1], (c->n - i - 1) * sizeof(struct vsd_guest_opts *));
@@ -777,11 +814,6 @@ static bool check_strict(const struct vsd_config *c, const struct vsd_guest_opts
 	return true;
 }
 
-static bool same_fd(const struct vsd_guest_opts *o, int fd)
-{
-	return fd >= 0 && (o->fd == fd || o->uds_fd == fd);
-}
-
 /* And nothing that an earlier one has? */
 static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 {
@@ -810,6 +842,44 @@ static bool check_guest(const struct vsd_config *c, u32 i, struct vsd_blame *b)
 	return true;
 }
 
+/* Would a guest of @uds come to @path when it connects to a port of the host? */
+static bool is_host_port(const char *uds, const char *path)
+{
+	size_t len = uds && path ? strlen(uds) : 0;
+	const char *digits;
+
+	if (!len || strncmp(path, uds, len) != 0 || path[len] != '_')
+		return false;
+	digits = path + len + 1;
+	return *digits && digits[strspn(digits, "0123456789")] == '\0' && (*digits != '0' || !digits[1]);
+}
+
+/* What is ours is no program of the host: a guest that came there would be a monitor, or have the control socket. */
+static bool check_ports(const struct vsd_config *c, u32 i, struct vsd_blame *b)
+{
+	const struct vsd_guest_opts *o = c->guests[i];
+
+	const struct {
+		const char *key;
+		const char *path;
+	} ours[] = { { "control", c->control }, { "socket", o->socket }, { "uds-path", o->uds_path } };
+
+	b->line = o->line;
+	for (u32 j = 0; j < c->n; j++) {
+		for (u32 k = 0; k < ARRAY_SIZE(ours); k++) {
+			if (!is_host_port(c->guests[j]->uds_path, ours[k].path))
+				continue;
+			/* The control socket is no guest's. */
+			b->line = k ? b->line : 0;
+			b->vm &= k > 0;
+			return vsd_complain(b, ours[k].key, ours[k].path,
+					    "guest %u would reach it as a port of the host; choose another path",
+					    c->guests[j]->guest_cid);
+		}
+	}
+	return true;
+}
+
 bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 {
 	if (!c->n)
@@ -818,6 +888,10 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b)
 		if (!c->guests[i]->conns_asked)
 			c->guests[i]->conns_asked = c->guests[i]->conns_max;
 		if (!check_guest(c, i, b))
+			return false;
+	}
+	for (u32 i = 0; i < c->n; i++) {
+		if (!check_ports(c, i, b))
 			return false;
 	}
 	return true;

@@ -100,7 +100,8 @@ struct vsd_policy {
  * struct vsd_guest_opts - one guest
  * @guest_cid: its address
  * @socket: where its front-end connects; NULL: at @fd
- * @fd: a socket handed in, that listens for front-ends or is connected to one; -1: none
+ * @fd: a socket handed in, that listens for front-ends or is connected to one; -1: none. It stays open as long as it
+ *      is configured, for a guest that begins anew
  * @alone: the only guest, by options of its own: when a connection handed in ends, so does the daemon
  * @socket_access: who may connect to @socket
  * @uds_path: where host clients connect; @uds_path_PORT is where host listeners are; or NULL
@@ -172,7 +173,7 @@ struct vsd_guest_opts {
  * @confined: and has given it up, bits of enum vsd_confined
  * @file: where it was read, or NULL
  * @guests, @n: the guests
- * @given: keys that were set, as bits: what the command line says, a file does not overrule
+ * @given: keys that were set, as bits: what the command line says, a file does not overrule; @in_file: those of a file
  */
 struct vsd_config {
 	enum vsd_level level;
@@ -186,6 +187,7 @@ struct vsd_config {
 	struct vsd_guest_opts **guests;
 	u32 n;
 	u64 given;
+	u64 in_file;
 };
 
 /**
@@ -217,8 +219,11 @@ struct vsd_guest_opts *vsd_config_add(struct vsd_config *c, struct vsd_blame *b)
 /* The newest guest goes, which nobody knows yet. */
 void vsd_config_drop(struct vsd_config *c);
 
-/* The guest with this context identifier goes. */
+/* The guest with this context identifier goes, and what was handed in for it. */
 void vsd_config_remove(struct vsd_config *c, u32 guest_cid);
+
+/* @value as the path of a Unix socket, which is allocated, or a complaint about @key. */
+bool vsd_set_path(char **to, const char *key, const char *value, struct vsd_blame *b);
 
 /* @value as a number from @min to @max, or a complaint about @key. */
 bool vsd_set_number(u32 *to, const char *key, const char *value, u32 min, u32 max, struct vsd_blame *b);
@@ -237,6 +242,9 @@ bool vsd_config_check(const struct vsd_config *c, struct vsd_blame *b);
 
 /* A configuration to read the file of @old into once more: what the command line said, and no guests. */
 struct vsd_config vsd_config_again(const struct vsd_config *old);
+
+/* Close what was handed in for guests of @old and is nobody's in @fresh. */
+void vsd_config_close(const struct vsd_config *old, const struct vsd_config *fresh);
 
 /* Can a guest that was started with @a go on with @b? */
 bool vsd_guest_same(const struct vsd_guest_opts *a, const struct vsd_guest_opts *b);

@@ -95,8 +95,20 @@ void vsd_conn_drop(struct vsd_conn *s)
 	s->queued = 0;
 }
 
+/* One that was passed may be open elsewhere; and it may be one of TCP, whose close() waits if its owner wants that. */
+static void let_go(struct vsd_conn *s)
+{
+	const struct linger none = { 0 };
+
+	vsd_guest_unwatch(s->watch.guest, s->fd);
+	setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+	shutdown(s->fd, SHUT_RDWR);
+}
+
 static void close_sockets(struct vsd_conn *s)
 {
+	if (s->passed && s->fd >= 0)
+		let_go(s);
 	if (s->fd >= 0)
 		close(s->fd);
 	if (s->say_fd >= 0)

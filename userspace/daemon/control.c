@@ -2,6 +2,7 @@
 #include "daemon/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 int vsd_control_listen(const char *path)
 {
-	return vsd_path_listen("vsockd", "control", path, SOCK_STREAM, &vsd_access_owner);
+	return vsd_path_listen(program_invocation_short_name, "control", path, SOCK_STREAM, &vsd_access_owner);
 }
 
 static u64 now_ms(void)
@@ -87,6 +88,11 @@ static void reset(struct vsd_fleet *f, const char *args, FILE *out)
 		fputs("error no such connection\n", out);
 }
 
+static bool begins(const char *line, const char *with)
+{
+	return !strncmp(line, with, strlen(with));
+}
+
 /* What is said with the CID of a guest and nothing else. */
 static void of_guest(const char *line, struct vsd_fleet *f, const struct vsd_control_ops *ops, FILE *out)
 {
@@ -99,26 +105,33 @@ static void of_guest(const char *line, struct vsd_fleet *f, const struct vsd_con
 		fputs("error give CID\n", out);
 		return;
 	}
-	if (!strncmp(line, "remove ", 7))
+	if (ops->remove && begins(line, "remove "))
 		found = ops->remove(ops->arg, cid);
 	else
 		found = vsd_fleet_drain(f, cid, line[0] == 'd');
 	fputs(found ? "ok\n" : "error no such guest\n", out);
 }
 
+static void tell(bool done, const struct vsd_blame *b, FILE *out)
+{
+	if (done)
+		fputs("ok\n", out);
+	else
+		fprintf(out, "error %s\n", b->text);
+}
+
 static void add(const char *spec, const struct vsd_control_ops *ops, FILE *out)
 {
 	struct vsd_blame b = { .vm = true };
 
-	if (ops->add(ops->arg, spec, &b))
-		fputs("ok\n", out);
-	else
-		fprintf(out, "error %s\n", b.text);
+	tell(ops->add(ops->arg, spec, &b), &b, out);
 }
 
-static bool begins(const char *line, const char *with)
+static void reload(const struct vsd_control_ops *ops, FILE *out)
 {
-	return !strncmp(line, with, strlen(with));
+	struct vsd_blame b = { 0 };
+
+	tell(ops->reload(ops->arg, &b), &b, out);
 }
 
 /* True: the client's socket belongs to the capture now. */
@@ -149,18 +162,20 @@ static void obey(const char *line, struct vsd_fleet *f, const struct vsd_control
 		fputs("ok\n", out);
 	} else if (begins(line, "reset ")) {
 		reset(f, line + 6, out);
-	} else if (!strcmp(line, "reload")) {
-		fputs(ops->reload(ops->arg) ? "ok\n" : "error the log says what is wrong; all stays as it is\n", out);
-	} else if (begins(line, "add ")) {
+	} else if (ops->reload && !strcmp(line, "reload")) {
+		reload(ops, out);
+	} else if (ops->add && begins(line, "add ")) {
 		add(line + 4, ops, out);
-	} else if (begins(line, "remove ") || begins(line, "drain ") || begins(line, "resume ")) {
+	} else if ((ops->remove && begins(line, "remove ")) || begins(line, "drain ") || begins(line, "resume ")) {
 		of_guest(line, f, ops, out);
 	} else {
-		fputs("error say guests, connections, reset, reload, add, remove, drain, resume or capture\n", out);
+		fprintf(out, "error say guests, connections, reset, %sdrain, resume or capture\n",
+			ops->reload ? "reload, add, remove, " : "");
 	}
 }
 
-void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
+/* The client that waits, if one does. False: there is no descriptor for it now. */
+static bool serve_one(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops)
 {
 	const struct timeval patience = { .tv_sec = VSD_CONTROL_PATIENCE_MS / 1000 };
 	char line[VSD_CONTROL_LINE_MAX], *text = NULL;
@@ -170,7 +185,7 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	FILE *out;
 
 	if (fd < 0)
-		return;
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	out = read_line(fd, line) ? open_memstream(&text, &len) : NULL;
@@ -185,4 +200,19 @@ void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_contr
 	free(text);
 	if (!kept)
 		close(fd);
+	return true;
+}
+
+void vsd_control_serve(int listener, int fd, struct vsd_fleet *f, const struct vsd_control_ops *ops)
+{
+	struct pollfd watched[] = { { .fd = fd, .events = POLLIN }, { .fd = listener, .events = POLLIN } };
+
+	while (!watched[0].revents) {
+		/* A client for whom there is no descriptor waits until there is. */
+		bool waits = listener >= 0 && watched[1].fd < 0;
+
+		poll(watched, 2, waits ? VSD_ACCEPT_RETRY_MS : -1);
+		waits = (waits || watched[1].revents) && !serve_one(listener, f, ops);
+		watched[1].fd = waits ? -1 : listener;
+	}
 }

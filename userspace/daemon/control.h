@@ -27,9 +27,9 @@ enum {
 	VSD_CONTROL_PATIENCE_MS = 1000, /* for a client to say its line, and to take each piece of the answer */
 };
 
-/* What is asked of the main program. */
+/* What is asked of the main program; where it has one guest and no file, nothing. */
 struct vsd_control_ops {
-	bool (*reload)(void *arg); /* false: the log says why */
+	bool (*reload)(void *arg, struct vsd_blame *b); /* false: @b says why */
 	bool (*add)(void *arg, const char *spec, struct vsd_blame *b);
 	bool (*remove)(void *arg, u32 guest_cid); /* false: there is none */
 	void *arg;
@@ -38,7 +38,7 @@ struct vsd_control_ops {
 /* A listener at @path, for the owner only. -errno after a message. */
 int vsd_control_listen(const char *path);
 
-/* Serve the client that waits, if one does. */
-void vsd_control_serve(int listener, struct vsd_fleet *f, const struct vsd_control_ops *ops);
+/* Serve clients of @listener, or of none if that is -1, until there is something to read from @fd. */
+void vsd_control_serve(int listener, int fd, struct vsd_fleet *f, const struct vsd_control_ops *ops);
 
 #endif

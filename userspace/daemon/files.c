@@ -5,8 +5,9 @@
 #include <sys/resource.h>
 
 enum {
-	FDS_RESERVE = 64,  /* descriptors that are not for connections */
-	FDS_PER_GUEST = 6, /* nor these: front-end, doorbells, datagrams; beside what listens */
+	FDS_RESERVE = 64, /* descriptors that are not for connections */
+	/* Nor these: a front-end and its listener, three for each ring, what was handed in, datagrams. */
+	FDS_PER_GUEST = 16,
 };
 
 void vsd_files_share(struct vsd_config *c)
@@ -22,7 +23,8 @@ void vsd_files_share(struct vsd_config *c)
 	setrlimit(RLIMIT_NOFILE, &lim);
 	if (getrlimit(RLIMIT_NOFILE, &lim))
 		return;
-	share = (lim.rlim_cur > 2 * reserve ? lim.rlim_cur - reserve : reserve) / c->n;
+	share = (lim.rlim_cur > 2 * reserve ? lim.rlim_cur - reserve : lim.rlim_cur / 2) / c->n;
+	share = share ? share : 1;
 	for (u32 i = 0; i < c->n; i++) {
 		struct vsd_guest_opts *o = c->guests[i];
 

@@ -170,8 +170,10 @@ static void warn_of_strangers(const struct vsd_fleet *f)
 	}
 }
 
-void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config)
+u32 vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config)
 {
+	u32 failed = 0;
+
 	for (u32 i = f->n; i-- > 0;) {
 		const struct vsd_guest_opts *o = configured(config, f->guests[i]->opts->guest_cid);
 		struct newcomer n = { .guest = f->guests[i], .opts = o };
@@ -188,9 +190,10 @@ void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config)
 		while (k < f->n && f->guests[k]->opts != config->guests[i])
 			k++;
 		if (k == f->n)
-			add_guest(f, place(f, config->guests[i]), config->guests[i]);
+			failed += add_guest(f, place(f, config->guests[i]), config->guests[i]) != 0;
 	}
 	warn_of_strangers(f);
+	return failed;
 }
 
 int vsd_fleet_add(struct vsd_fleet *f, const struct vsd_guest_opts *opts)

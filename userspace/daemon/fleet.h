@@ -29,9 +29,9 @@ int vsd_fleet_start(struct vsd_fleet *f, const struct vsd_config *config);
 
 /*
  * Go on with another configuration, which replaces the old: guests that are not in it end, those that changed in a way
- * that they cannot take begin anew, the others keep their connections.
+ * that they cannot take begin anew, the others keep their connections. Returns how many could not begin.
  */
-void vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config);
+u32 vsd_fleet_reload(struct vsd_fleet *f, const struct vsd_config *config);
 
 /* One more guest, described by the last of the configuration's. 0, or -errno after a message. */
 int vsd_fleet_add(struct vsd_fleet *f, const struct vsd_guest_opts *opts);

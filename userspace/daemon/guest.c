@@ -50,6 +50,11 @@ int vsd_guest_watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source so
 	return epoll_ctl(g->loop->epfd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
+void vsd_guest_unwatch(struct vsd_guest *g, int fd)
+{
+	epoll_ctl(g->loop->epfd, EPOLL_CTL_DEL, fd, NULL);
+}
+
 static int init_mux(struct vsd_guest *g)
 {
 	const struct vsd_guest_opts *o = g->opts;

@@ -68,8 +68,6 @@ enum vsd_host_kind {
  * struct vsd_listener - a socket at which host clients connect
  * @watch: for epoll
  * @fd: the socket, or -1
- * @say_fd: the client passed @fd along this socket, which is to be told; or -1
- * @say_keep: and closed only with @fd
  * @kind: enum vsd_host_kind
  * @port: the guest's, where the socket is for one
  * @path: to be removed with it; empty: it was handed in, or is in AF_VSOCK
@@ -119,6 +117,9 @@ struct vsd_offer {
  * @relayed: bytes that its guest read and the other guest may send again
  * @offer: what is offered to it at this moment
  * @fd: the socket, or -1
+ * @say_fd: the client passed @fd along this socket, which is to be told; or -1
+ * @say_keep: and closed only with @fd
+ * @passed: @fd was passed, and may be open elsewhere
  * @phase: enum vsd_phase
  * @charged: of vsd_guest.charged
  * @seqpacket: its socket, and the guest's, is of that type
@@ -165,6 +166,7 @@ struct vsd_conn {
 	bool seqpacket;
 	bool silent;
 	bool say_keep;
+	bool passed;
 	bool sibling;
 	bool rest_eor;
 	bool from_sibling;
@@ -295,6 +297,9 @@ void vsd_guest_event(struct vsd_watch *w, u32 events);
 
 /* Let epoll say when there is something to read from @fd. 0 or -errno. */
 int vsd_guest_watch(struct vsd_guest *g, struct vsd_watch *w, enum vsd_source source, int fd, u32 events);
+
+/* Not any more. To close @fd does the same only if nobody else has it open. */
+void vsd_guest_unwatch(struct vsd_guest *g, int fd);
 
 /* Deal with what the engine says about connections. */
 void vsd_guest_news(struct vsd_guest *g);

@@ -235,9 +235,10 @@ void vsd_host_passed(struct vsd_conn *s)
 		return;
 	}
 	/* From now on the client's own socket is only there to be told. */
-	epoll_ctl(s->watch.guest->loop->epfd, EPOLL_CTL_DEL, s->fd, NULL);
+	vsd_guest_unwatch(s->watch.guest, s->fd);
 	s->say_fd = s->fd;
 	s->say_keep = cmd.keep;
+	s->passed = true;
 	s->last = false;
 	s->phase = VSD_PHASE_WAIT;
 	if (vsd_conn_attach(s, fd))

@@ -19,6 +19,7 @@ void vsd_listeners_close(struct vsd_guest *g)
 	for (u32 i = 0; i < g->n_listeners; i++) {
 		struct vsd_listener *l = &g->listeners[i];
 
+		vsd_guest_unwatch(g, l->fd);
 		close(l->fd);
 		if (l->path[0])
 			vsd_path_remove(l->path);
@@ -66,12 +67,17 @@ static int at_path(struct vsd_guest *g, enum vsd_host_kind kind, u32 port, const
 	return add(g, kind, port, path, vsd_path_listen(g->name, option, path, type, &g->opts->uds_access));
 }
 
-/* One that somebody else bound. */
+/* One that somebody else bound. It outlives us: a reload may let this guest begin anew. */
 static int handed(struct vsd_guest *g, int fd)
 {
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	return add(g, VSD_HOST_STREAM, 0, NULL, fd);
+	int ours = fcntl(fd, F_DUPFD_CLOEXEC, 0), err = errno;
+
+	if (ours < 0) {
+		vsd_log(VSD_ERROR, g->name, "--uds-fd %d: %s", fd, strerror(err));
+		return -err;
+	}
+	fcntl(ours, F_SETFL, O_NONBLOCK);
+	return add(g, VSD_HOST_STREAM, 0, NULL, ours);
 }
 
 /* For whoever connects to this port of the host in AF_VSOCK. */

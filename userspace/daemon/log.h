@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * log.h - one line per event on standard error: "level component: text", or a JSON object with a time
+ *
+ * Any thread may log; none waits for whoever reads that.
  */
 #ifndef VSD_LOG_H
 #define VSD_LOG_H

@@ -11,7 +11,6 @@
 #include "daemon/sandbox.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,30 +52,38 @@ static int watch_signals(struct daemon *d)
 }
 
 /* Read the file again. If it makes no sense, all stays as it is. */
-static bool reload(void *arg)
+static bool reload(void *arg, struct vsd_blame *b)
 {
 	struct daemon *d = arg;
-	struct vsd_blame b = { .file = d->config->file };
 	struct vsd_config fresh = vsd_config_again(d->config);
+	u32 failed;
 
-	if (!b.file) {
-		vsd_log(VSD_WARN, "vsockd", "nothing to read again: there is no --config");
+	b->file = d->config->file;
+	if (!b->file) {
+		vsd_complain(b, NULL, NULL, "there is nothing to read again, for there is no --config");
+		vsd_log(VSD_WARN, "vsockd", "%s", b->text);
 		return false;
 	}
-	if (!vsd_config_read(&fresh, &b) || !vsd_config_check(&fresh, &b)) {
-		vsd_log(VSD_ERROR, "vsockd", "%s; all stays as it is", b.text);
+	if (!vsd_config_read(&fresh, b) || !vsd_config_check(&fresh, b)) {
+		vsd_log(VSD_ERROR, "vsockd", "%s; all stays as it is", b->text);
 		vsd_config_free(&fresh);
 		return false;
 	}
 	vsd_log_set_level(fresh.level);
 	vsd_log_set_format(fresh.format);
 	vsd_files_share(&fresh);
-	vsd_fleet_reload(&d->fleet, &fresh);
+	failed = vsd_fleet_reload(&d->fleet, &fresh);
+	vsd_config_close(d->config, &fresh);
 	vsd_config_free(d->config);
 	*d->config = fresh;
 	d->fleet.config = d->config;
-	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", b.file, fresh.n);
-	return true;
+	vsd_log(VSD_INFO, "vsockd", "%s was read again: %u guests", b->file, fresh.n);
+	if (!failed)
+		return true;
+	b->line = 0;
+	vsd_complain(b, NULL, NULL, "it was read, but %u of its guests cannot begin; the log says why", failed);
+	vsd_log(VSD_ERROR, "vsockd", "%u of its guests could not begin", failed);
+	return false;
 }
 
 static bool add(void *arg, const char *spec, struct vsd_blame *b)
@@ -108,12 +115,13 @@ static bool on_signals(struct daemon *d)
 {
 	struct signalfd_siginfo info;
 	bool go_on = true;
+	struct vsd_blame b = { 0 };
 
 	while (read(d->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
 			vsd_fleet_report(&d->fleet, VSD_REPORT);
 		else if (info.ssi_signo == SIGHUP)
-			reload(d);
+			reload(d, &b);
 		else
 			go_on = false;
 	}
@@ -123,14 +131,10 @@ static bool on_signals(struct daemon *d)
 static void run(struct daemon *d)
 {
 	const struct vsd_control_ops ops = { .reload = reload, .add = add, .remove = remove_guest, .arg = d };
-	struct pollfd watched[] = { { .fd = d->signal_fd, .events = POLLIN },
-				    { .fd = d->control_fd, .events = POLLIN } };
 
-	do {
-		poll(watched, 2, -1);
-		if (watched[1].revents)
-			vsd_control_serve(d->control_fd, &d->fleet, &ops);
-	} while (on_signals(d));
+	do
+		vsd_control_serve(d->control_fd, d->signal_fd, &d->fleet, &ops);
+	while (on_signals(d));
 }
 
 static int open_control(struct daemon *d)
@@ -164,7 +168,7 @@ static int serve(struct vsd_config *c)
 	if (!err && c->sandbox == VSD_SANDBOX_STRICT && vsd_root_enter(c))
 		return EXIT_FAILURE;
 	if (!err && c->sandbox != VSD_SANDBOX_OFF)
-		err = vsd_sandbox();
+		err = vsd_sandbox(false);
 	if (err) {
 		vsd_log(VSD_ERROR, "vsockd", "cannot start: %s", strerror(-err));
 		return EXIT_FAILURE;

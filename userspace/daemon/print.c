@@ -4,18 +4,18 @@
  *
  * Called by the guest's thread, into memory.
  */
-#include "daemon/guest.h"
+#include "daemon/session.h"
 
 #include "kernel/proto/names.h"
 
 #include <inttypes.h>
 
-static void print_ring(const struct vsd_guest *g, u32 index, const char *name, FILE *out)
+static void print_ring(const struct vsd_guest *g, u32 index, FILE *out)
 {
 	const struct vu_ring *r = &g->dev.rings[index];
 
-	fprintf(out, "ring cid=%u ring=%s size=%u live=%d broken=%d waiting=%u\n", g->opts->guest_cid, name, r->size,
-		vu_ring_live(r), r->broken, vu_ring_waiting(r));
+	fprintf(out, "ring cid=%u ring=%s size=%u live=%d broken=%d waiting=%u\n", g->opts->guest_cid,
+		vsd_session_ring[index], r->size, vu_ring_live(r), r->broken, vu_ring_waiting(r));
 }
 
 static void print_dgrams(const struct vsd_guest *g, FILE *out)
@@ -44,14 +44,14 @@ void vsd_print_guest(const struct vsd_guest *g, FILE *out)
 		" bytes_to_guest=%" PRIu64 " messages_too_big=%" PRIu64
 		" replies_owed=%u no_buffers=%d held=%d transport_resets=%" PRIu64
 		" draining=%d capturing=%d packets_not_captured=%" PRIu64 "\n",
-		cid, g->dev.chan.fd >= 0, g->conns, g->from_siblings, g->charged, n->sessions, n->opened, n->refused,
+		cid, vsd_session_up(g), g->conns, g->from_siblings, g->charged, n->sessions, n->opened, n->refused,
 		n->denied, n->resets, n->timed_out, n->packets_from_guest, n->bytes_from_guest, n->packets_to_guest,
 		n->bytes_to_guest, n->messages_too_big, g->mux.budget.used, g->starved, g->held != NULL,
 		n->transport_resets, g->draining, g->tap.fd >= 0, g->tap.left_out);
 	if (g->dgrams.on)
 		print_dgrams(g, out);
-	print_ring(g, VU_RING_RX, "rx", out);
-	print_ring(g, VU_RING_TX, "tx", out);
+	print_ring(g, VU_RING_RX, out);
+	print_ring(g, VU_RING_TX, out);
 	for (u32 i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++) {
 		if (g->mux.rejects[i])
 			fprintf(out, "reject cid=%u reason=%s rejects=%" PRIu64 "\n", cid, vsp_reject_name(i),

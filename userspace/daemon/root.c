@@ -263,7 +263,7 @@ static int furnish(struct rooms *r)
 
 	r->failed = workshop;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("vsockd", workshop, "tmpfs", ROOM_FLAGS, "mode=0755") || chdir(workshop))
+	    mount("sandbox", workshop, "tmpfs", ROOM_FLAGS, "mode=0755") || chdir(workshop))
 		return -errno;
 	err = make_path("dev");
 	if (!err)
@@ -345,9 +345,10 @@ int vsd_root_enter(struct vsd_config *c)
 	if (!err)
 		c->confined = VSD_CONFINED_FILES | (network ? 0 : VSD_CONFINED_NETWORK);
 	else if (err == -EXDEV)
-		vsd_log(VSD_ERROR, "vsockd", "--sandbox strict: %s: give it a directory of its own", r.failed);
+		vsd_log(VSD_ERROR, program_invocation_short_name,
+			"--sandbox strict: %s: give it a directory of its own", r.failed);
 	else
-		vsd_log(VSD_ERROR, "vsockd",
+		vsd_log(VSD_ERROR, program_invocation_short_name,
 			"--sandbox strict: %s: %s; it needs user namespaces, and directories that exist", r.failed,
 			strerror(-err));
 	forget(&r);

@@ -123,6 +123,12 @@ static const int free_calls[] = {
 #endif
 };
 
+/* Memory that can be shared. */
+static const int memory_calls[] = {
+	__NR_memfd_create,
+	__NR_ftruncate,
+};
+
 /* Allowed if the lower half of an argument, of the bits in @mask, is one of two values. */
 struct judged {
 	int call;
@@ -133,7 +139,7 @@ struct judged {
 
 enum {
 	JUDGED_MAX = 8,
-	PROGRAM_MAX = 4 + 2 * ARRAY_SIZE(free_calls) + 8 * JUDGED_MAX + 3,
+	PROGRAM_MAX = 4 + 2 * (ARRAY_SIZE(free_calls) + ARRAY_SIZE(memory_calls)) + 8 * JUDGED_MAX + 3,
 	CLONE_ARG = /* where the flags are */
 #ifdef __s390x__
 	1,
@@ -181,7 +187,15 @@ static void judge(struct program *p, const struct judged *j)
 	answer(p, SECCOMP_RET_ERRNO | EPERM);
 }
 
-static void write_program(struct program *p)
+static void allow(struct program *p, const int *calls, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if_equal(p, (u32)calls[i], 1);
+		answer(p, SECCOMP_RET_ALLOW);
+	}
+}
+
+static void write_program(struct program *p, bool makes_memory)
 {
 	const u32 me = (u32)getpid();
 	const struct judged judged[] = {
@@ -198,10 +212,9 @@ static void write_program(struct program *p)
 	put(p, BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
 	answer(p, SECCOMP_RET_KILL_PROCESS);
 	load(p, offsetof(struct seccomp_data, nr));
-	for (u32 i = 0; i < ARRAY_SIZE(free_calls); i++) {
-		if_equal(p, (u32)free_calls[i], 1);
-		answer(p, SECCOMP_RET_ALLOW);
-	}
+	allow(p, free_calls, ARRAY_SIZE(free_calls));
+	if (makes_memory)
+		allow(p, memory_calls, ARRAY_SIZE(memory_calls));
 	for (u32 i = 0; i < ARRAY_SIZE(judged); i++)
 		judge(p, &judged[i]);
 #ifdef __NR_clone3
@@ -212,13 +225,13 @@ static void write_program(struct program *p)
 	answer(p, SECCOMP_RET_ERRNO | EPERM);
 }
 
-int vsd_sandbox(void)
+int vsd_sandbox(bool makes_memory)
 {
 	static struct program p;
 	struct sock_fprog filter = { .filter = p.code };
 
 	p.len = 0;
-	write_program(&p);
+	write_program(&p, makes_memory);
 	filter.len = p.len;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
 		return -errno;
@@ -227,8 +240,9 @@ int vsd_sandbox(void)
 
 #else
 
-int vsd_sandbox(void)
+int vsd_sandbox(bool makes_memory)
 {
+	(void)makes_memory;
 	return -ENOSYS;
 }
 

@@ -10,7 +10,12 @@
 #ifndef VSD_SANDBOX_H
 #define VSD_SANDBOX_H
 
-/* Of the calling thread, and of those that it begins from now on, for good. 0 or -errno. */
-int vsd_sandbox(void);
+#include "kernel/proto/env.h"
+
+/*
+ * Of the calling thread, and of those that it begins from now on, for good. Whoever is a guest without a machine, and
+ * @makes_memory to share, may do that. 0 or -errno.
+ */
+int vsd_sandbox(bool makes_memory);
 
 #endif

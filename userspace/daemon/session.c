@@ -14,22 +14,45 @@
 #include <unistd.h>
 
 const char vsd_session_other[] = "front-end";
+const char *const vsd_session_ring[2] = { [VU_RING_RX] = "rx", [VU_RING_TX] = "tx" };
+
+bool vsd_session_up(const struct vsd_guest *g)
+{
+	return g->dev.chan.fd >= 0;
+}
 
 struct vsp_addr vsd_session_address(const struct vsd_guest *g, const struct vsd_command *cmd)
 {
 	return (struct vsp_addr){ .cid = g->opts->guest_cid, .port = cmd->port };
 }
 
-/* The socket that was handed in: a listener, or the front-end itself, with which a session begins. */
-static void take_socket(struct vsd_guest *g)
+/*
+ * The socket that was handed in: a listener, or the front-end itself, with which a session begins. It outlives us: a
+ * reload may let this guest begin anew.
+ */
+static int take_socket(struct vsd_guest *g)
 {
-	int fd = g->opts->fd, listens = 0;
+	int fd = fcntl(g->opts->fd, F_DUPFD_CLOEXEC, 0), err = errno, listens = 0;
 	socklen_t len = sizeof(listens);
 
+	if (fd < 0) {
+		vsd_log(VSD_ERROR, g->name, "--fd %d: %s", g->opts->fd, strerror(err));
+		return -err;
+	}
 	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len);
-	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	*(listens ? &g->vu_fd : &g->handed_fd) = fd;
+	return 0;
+}
+
+/* The front-end's socket. One that was handed in is open elsewhere, and must hear of the end nevertheless. */
+static void close_front_end(struct vsd_guest *g)
+{
+	if (g->handed_fd >= 0 && g->dev.chan.fd >= 0) {
+		vsd_guest_unwatch(g, g->dev.chan.fd);
+		shutdown(g->dev.chan.fd, SHUT_RDWR);
+	}
+	vu_dev_end(&g->dev);
 }
 
 static void poll_front_ends(struct vsd_guest *g, bool poll)
@@ -45,7 +68,7 @@ static void begin_session(struct vsd_guest *g, int fd)
 {
 	vu_dev_begin(&g->dev, fd);
 	if (vsd_guest_watch(g, &g->front_watch, VSD_SOURCE_FRONT_END, fd, 0)) {
-		vu_dev_end(&g->dev);
+		close_front_end(g);
 		return;
 	}
 	poll_front_ends(g, false);
@@ -57,8 +80,13 @@ static void accept_front_end(struct vsd_guest *g)
 {
 	int fd = accept4(g->vu_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (fd >= 0)
+	if (fd >= 0) {
 		begin_session(g, fd);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		vsd_guest_warn(g, "cannot accept a front-end: %s; raise the limit of open files", strerror(errno));
+		poll_front_ends(g, false);
+		g->session_at = g->loop->now + VSD_ACCEPT_RETRY_MS * VSD_MS;
+	}
 }
 
 /*
@@ -97,7 +125,7 @@ static void end_session(struct vsd_guest *g, const char *why)
 		vsd_guest_warn(g, "front-end dropped: %s", why);
 	else
 		vsd_log(VSD_INFO, g->name, "front-end disconnected");
-	vu_dev_end(&g->dev);
+	close_front_end(g);
 	g->mux.filter.types = vsp_types_for(0);
 	g->tap.again = 0;
 	g->met = false;
@@ -178,7 +206,10 @@ void vsd_session_event(struct vsd_watch *w)
 
 void vsd_session_again(struct vsd_guest *g)
 {
-	g->session_at = 0; /* front-ends come by themselves */
+	g->session_at = 0;
+	/* There was no descriptor for a front-end. */
+	if (g->dev.chan.fd < 0)
+		poll_front_ends(g, true);
 }
 
 bool vsd_session_broken(struct vsd_guest *g)
@@ -193,6 +224,7 @@ static void close_listener(struct vsd_guest *g)
 {
 	if (g->vu_fd < 0)
 		return;
+	vsd_guest_unwatch(g, g->vu_fd);
 	close(g->vu_fd);
 	if (g->opts->socket)
 		vsd_path_remove(g->opts->socket);
@@ -208,13 +240,14 @@ int vsd_session_open(struct vsd_guest *g)
 	for (u32 i = 0; i < VU_RINGS_MAX; i++)
 		g->polled_kick[i] = -1;
 	if (!o->socket) {
-		take_socket(g);
+		err = take_socket(g);
 	} else {
 		err = vsd_path_listen(g->name, "socket", o->socket, SOCK_STREAM, &o->socket_access);
-		if (err < 0)
-			return err;
-		g->vu_fd = err;
+		g->vu_fd = err < 0 ? -1 : err;
 	}
+	if (err < 0)
+		return err;
+	err = 0;
 	if (g->vu_fd >= 0)
 		err = vsd_guest_watch(g, &g->vu_watch, VSD_SOURCE_VU_LISTENER, g->vu_fd, 0);
 	if (g->handed_fd >= 0)
@@ -228,7 +261,7 @@ int vsd_session_open(struct vsd_guest *g)
 
 void vsd_session_close(struct vsd_guest *g)
 {
-	vu_dev_end(&g->dev);
+	close_front_end(g);
 	sync_kicks(g);
 	close_listener(g);
 }

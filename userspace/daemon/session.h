@@ -15,6 +15,9 @@
 /* Who the other is, for the log. */
 extern const char vsd_session_other[];
 
+/* What the rings of vu_dev are called here, by VU_RING_RX and VU_RING_TX. */
+extern const char *const vsd_session_ring[2];
+
 /* Be ready for the other, or go there. 0, or -errno after a message. */
 int vsd_session_open(struct vsd_guest *g);
 
@@ -29,6 +32,9 @@ void vsd_session_again(struct vsd_guest *g);
 
 /* After a turn: did the other break what makes a session? Then it was ended. */
 bool vsd_session_broken(struct vsd_guest *g);
+
+/* Is the other there? */
+bool vsd_session_up(const struct vsd_guest *g);
 
 /* Where a program wants to go. */
 struct vsp_addr vsd_session_address(const struct vsd_guest *g, const struct vsd_command *cmd);

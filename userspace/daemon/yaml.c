@@ -109,6 +109,7 @@ static bool read_guests(struct reader *r)
 static bool read_top(struct reader *r)
 {
 	char key[VALUE_MAX], value[VALUE_MAX];
+	bool guests = false;
 
 	if (r->event.type != YAML_MAPPING_START_EVENT)
 		return bad(r, "the file is a mapping with the key vms");
@@ -119,10 +120,12 @@ static bool read_top(struct reader *r)
 			return true;
 		if (!text(r, key))
 			return false;
-		if (vsd_same_key("vms", key))
-			good = read_guests(r);
-		else
+		if (!vsd_same_key("vms", key))
 			good = next(r) && text(r, value) && vsd_config_set(r->c, key, value, r->b);
+		else if (guests)
+			return vsd_complain(r->b, key, NULL, "given twice");
+		else
+			good = guests = read_guests(r);
 		if (!good)
 			return false;
 	}

@@ -347,6 +347,9 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 	}
 	if (why == VSP_OK)
 		why = judge_credit(c, hdr);
+	/* So an earlier one answered an attempt that was given up, and the payload was of that. */
+	if (why == VSP_OK && hdr->op == VSP_OP_RESPONSE && c->heard)
+		why = VSP_REJECT_STATE;
 	if (why != VSP_OK)
 		m->rejects[why]++;
 	/* For resets see vsp_ends_flow(). */
@@ -359,6 +362,7 @@ enum vsock_arrival vsock_mux_arrive(struct vsock_mux *m, struct vsock_conn *c, c
 		vsp_txc_update(&c->txc, (struct vsp_stamp){ .buf_alloc = hdr->buf_alloc });
 	if (acts & VSP_ACT_AGAIN)
 		return VSOCK_SPAWN;
+	c->heard |= acts & (VSP_ACT_DELIVER | VSP_ACT_DISCARD);
 	if (acts & VSP_ACT_DISCARD)
 		vsock_mux_consumed(m, c, hdr->len);
 	return acts & VSP_ACT_DELIVER ? VSOCK_DELIVER : VSOCK_NOTHING;

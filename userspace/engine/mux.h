@@ -79,6 +79,7 @@ enum vsock_fact {
  * @asked: credit was asked for since it last grew
  * @awaited: the driver waits for the guest to have read; see vsock_mux_await()
  * @midway: the guest has the beginning of a message
+ * @heard: payload of the guest's was taken
  * @meter_tries: times that it was asked in vain
  */
 struct vsock_conn {
@@ -111,6 +112,7 @@ struct vsock_conn {
 	bool asked;
 	bool awaited;
 	bool midway;
+	bool heard;
 	u8 meter_tries;
 };
 

@@ -4,14 +4,18 @@
  *
  * main.c: options, signals and the end. The guest is served by a thread (daemon/loop.h); what is its own is session.c.
  */
+#include "daemon/control.h"
 #include "daemon/files.h"
-#include "daemon/fleet.h"
+#include "daemon/root.h"
+#include "daemon/sandbox.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 enum {
 	EXIT_USAGE = 2,
@@ -27,7 +31,7 @@ static const char usage[] =
 	"  --uds-path PATH           programs connect to PATH and say \"CONNECT <port>\", to go to the host, or\n"
 	"                            \"CONNECT <cid> <port>\"; who connects to the guest reaches programs that\n"
 	"                            listen at PATH_<port>; seqpacket: PATH_seqpacket, and PATH_<port> of that type\n"
-	"                            (@ in front: an abstract name)\n"
+	"                            (@ in front of either: an abstract name)\n"
 	"  --uds-mode OCTAL, --uds-owner USER:GROUP\n"
 	"                            of PATH and the others\n"
 	"  --uds-users USER+USER     programs of these users only\n"
@@ -43,6 +47,9 @@ static const char usage[] =
 	"  --close-timeout MS        for the other end to confirm a close (2000)\n"
 	"  --linger-timeout MS       for a reader to take what a closed connection left (30000)\n"
 	"  --poll-us N               look for work for N microseconds before sleeping (0)\n"
+	"  --control PATH            socket for vstat\n"
+	"  --sandbox on|off|strict   give up system calls that a guest does not need; strict: and the sight of files,\n"
+	"                            users and networks that the options do not name (off)\n"
 	"  --log-level LEVEL         error, warn, info, debug or trace (info)\n"
 	"  --log-format text|json    a line of text or a JSON object for each event (text)\n"
 	"  -h, --help                this text\n"
@@ -72,6 +79,8 @@ static const struct option options[] = {
 	{ "close-timeout", required_argument, NULL, OPT_GUEST },
 	{ "linger-timeout", required_argument, NULL, OPT_GUEST },
 	{ "poll-us", required_argument, NULL, OPT_ALL },
+	{ "control", required_argument, NULL, OPT_ALL },
+	{ "sandbox", required_argument, NULL, OPT_ALL },
 	{ "log-level", required_argument, NULL, OPT_ALL },
 	{ "log-format", required_argument, NULL, OPT_ALL },
 	{ "help", no_argument, NULL, 'h' },
@@ -87,8 +96,7 @@ static bool set(struct vsd_config *c, int opt, const char *name, const char *val
 	case OPT_DEVICE:
 		if (o->socket)
 			return vsd_complain(b, name, value, "one device is enough");
-		o->socket = strdup(value);
-		return o->socket || vsd_complain(b, name, value, "out of memory");
+		return vsd_set_path(&o->socket, name, value, b);
 	case OPT_RECEIVE_BUFFER:
 		return vsd_set_number(&o->receive_buffer, name, value, 1, VSP_MAX_PAYLOAD, b);
 	case OPT_ALL:
@@ -137,27 +145,71 @@ static int parse(struct vsd_config *c, int argc, char **argv)
 	return EXIT_USAGE;
 }
 
-static int serve(struct vsd_config *c)
+/* Threads inherit them as blocked. */
+static int watch_signals(void)
 {
-	struct vsd_fleet fleet;
 	sigset_t set;
-	int sig;
 
-	/* Threads inherit them as blocked. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	vsd_files_share(c);
-	if (vsd_fleet_start(&fleet, c))
+	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+/* Give up what is not needed. 0, or -1 after a message. */
+static int confine(struct vsd_config *c)
+{
+	int err = 0;
+
+	if (c->sandbox == VSD_SANDBOX_STRICT && vsd_root_enter(c))
+		return -1;
+	if (c->sandbox != VSD_SANDBOX_OFF)
+		err = vsd_sandbox(true);
+	if (err)
+		vsd_log(VSD_ERROR, "vguest", "--sandbox: %s", strerror(-err));
+	return err ? -1 : 0;
+}
+
+/* Until a signal that is the end. */
+static void run(struct vsd_fleet *fleet, int signal_fd, int control_fd)
+{
+	const struct vsd_control_ops nothing = { 0 };
+	struct signalfd_siginfo info = { 0 };
+
+	do {
+		vsd_control_serve(control_fd, signal_fd, fleet, &nothing);
+		while (read(signal_fd, &info, sizeof(info)) == sizeof(info) && info.ssi_signo == SIGUSR1)
+			vsd_fleet_report(fleet, VSD_REPORT);
+	} while (info.ssi_signo == SIGUSR1);
+}
+
+static int serve(struct vsd_config *c)
+{
+	struct vsd_fleet fleet;
+	int signal_fd = watch_signals(), control_fd = -1, err;
+
+	if (signal_fd < 0 || confine(c))
 		return EXIT_FAILURE;
-	while (!sigwait(&set, &sig) && sig == SIGUSR1)
-		vsd_fleet_report(&fleet, VSD_REPORT);
-	vsd_fleet_report(&fleet, VSD_INFO);
-	vsd_fleet_stop(&fleet);
-	return EXIT_SUCCESS;
+	vsd_files_share(c);
+	if (c->control)
+		control_fd = vsd_control_listen(c->control);
+	if (c->control && control_fd < 0)
+		return EXIT_FAILURE;
+	err = vsd_fleet_start(&fleet, c);
+	if (!err) {
+		run(&fleet, signal_fd, control_fd);
+		vsd_fleet_report(&fleet, VSD_INFO);
+		vsd_fleet_stop(&fleet);
+	}
+	if (control_fd >= 0) {
+		close(control_fd);
+		vsd_path_remove(c->control);
+	}
+	close(signal_fd);
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)

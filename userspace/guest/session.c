@@ -51,6 +51,12 @@ struct vsg_device {
 };
 
 const char vsd_session_other[] = "device";
+const char *const vsd_session_ring[2] = { [VU_RING_RX] = "tx", [VU_RING_TX] = "rx" };
+
+bool vsd_session_up(const struct vsd_guest *g)
+{
+	return g->device->up;
+}
 
 struct vsp_addr vsd_session_address(const struct vsd_guest *g, const struct vsd_command *cmd)
 {
@@ -247,6 +253,8 @@ void vsd_session_again(struct vsd_guest *g)
 			    VU_BIT(VSP_F_NO_IMPLIED_STREAM) | (g->dgrams.on ? VU_BIT(VSP_F_DGRAM) : 0),
 		.whole = true,
 		.wary = true,
+		/* Whoever calls this thread, to end it perhaps, does not wait for the device. */
+		.hurry_fd = g->loop->call_fd,
 	};
 	int err;
 
@@ -258,7 +266,8 @@ void vsd_session_again(struct vsd_guest *g)
 		begin_session(g);
 		return;
 	}
-	tell(g, VSD_INFO, "no device at %s: %s; looked for until it comes", g->opts->socket, strerror(-err));
+	if (err != -EINTR)
+		tell(g, VSD_INFO, "no device at %s: %s; looked for until it comes", g->opts->socket, strerror(-err));
 	g->session_at = g->loop->now + VSG_RETRY_MS * VSD_MS;
 }
 

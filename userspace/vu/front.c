@@ -29,10 +29,10 @@ static s64 now_ms(void)
 	return (s64)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* A complete message, in time. */
-static bool recv_reply(struct vu_front *f)
+/* A complete message, in time: 0, -EPROTO, or -EINTR if something else is in a hurry. */
+static int recv_reply(struct vu_front *f)
 {
-	struct pollfd pfd = { .fd = f->chan.fd, .events = POLLIN };
+	struct pollfd pfd[] = { { .fd = f->chan.fd, .events = POLLIN }, { .fd = f->opts.hurry_fd, .events = POLLIN } };
 	s64 until = now_ms() + VU_FRONT_REPLY_MS, left;
 	const char *why;
 	enum vu_chan_got got;
@@ -40,10 +40,12 @@ static bool recv_reply(struct vu_front *f)
 	/* The socket of a device that is trusted is one that waits. */
 	while ((got = vu_chan_recv(&f->chan, &why)) == VU_CHAN_MORE && f->opts.wary) {
 		left = until - now_ms();
-		if (left <= 0 || poll(&pfd, 1, (int)left) <= 0)
+		if (left <= 0 || poll(pfd, f->opts.hurry_fd ? 2 : 1, (int)left) <= 0)
 			break;
+		if (pfd[1].revents)
+			return -EINTR;
 	}
-	return got == VU_CHAN_MSG;
+	return got == VU_CHAN_MSG ? 0 : -EPROTO;
 }
 
 int vu_front_call(struct vu_front *f, struct vu_msg *msg, bool reply)
@@ -55,8 +57,9 @@ int vu_front_call(struct vu_front *f, struct vu_msg *msg, bool reply)
 	err = vu_chan_send(&f->chan, msg);
 	if (err || !reply)
 		return err;
-	if (!recv_reply(f))
-		return -EPROTO;
+	err = recv_reply(f);
+	if (err)
+		return err;
 	*msg = f->chan.in;
 	vu_chan_done(&f->chan);
 	return msg->request == request && (msg->flags & VU_FLAG_REPLY) ? 0 : -EPROTO;
@@ -210,9 +213,26 @@ int vu_front_unlog(struct vu_front *f)
 	return set_logging(f, false);
 }
 
-int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts)
+/* Connect to @path, which is an abstract name if it begins with '@'. */
+static int dial(int fd, const char *path)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	size_t len = strlen(path);
+
+	if (len >= sizeof(sa.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(sa.sun_path, path, len);
+	if (path[0] == '@')
+		sa.sun_path[0] = '\0';
+	else
+		len++;
+	return connect(fd, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+}
+
+int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_opts *opts)
+{
 	struct timeval patience = { .tv_sec = VU_FRONT_REPLY_MS / 1000 };
 	u64 offered;
 	int err = 0;
@@ -232,10 +252,9 @@ int vu_front_open(struct vu_front *f, const char *path, const struct vu_front_op
 	f->mem = mmap(NULL, opts->memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, f->memfd, 0);
 	if (f->mem == MAP_FAILED)
 		goto fail;
-	strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)))
+	if (dial(fd, path))
 		goto fail;
 	if (opts->wary)
 		fcntl(fd, F_SETFL, O_NONBLOCK);

@@ -25,6 +25,7 @@ enum {
  * @base: where the rings begin: of a driver that was at work before this session
  * @whole: memory is one region, as for a guest without a hole in its memory
  * @wary: the device is not trusted: it cannot take memory away, nor make us wait for ever by answering slowly
+ * @hurry_fd: with @wary, once there is something to read from it no answer is waited for; or 0
  * @features: wanted, VU_BIT(); what the device does not offer is left out
  */
 struct vu_front_opts {
@@ -35,6 +36,7 @@ struct vu_front_opts {
 	u16 base;
 	bool whole;
 	bool wary;
+	int hurry_fd;
 };
 
 /**
