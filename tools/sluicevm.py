@@ -793,6 +793,10 @@ class VM:
                 text = self.qmp.command("human-monitor-command", **{"command-line": "info registers -a"})
                 looks.append(" ".join(re.findall(r"CPU#\d+|RIP=\w+|RFL=\w+|HLT=1", text)))
                 time.sleep(0.2)
+            # Does one sleep for whom the emulator has a timer, or an interrupt, that never comes?
+            for number in range(self.cpus):
+                text = self.qmp.command("human-monitor-command", **{"command-line": f"info lapic {number}"})
+                looks.append(f"{number}: " + "; ".join(re.findall(r"(?:LVTT|Timer|ISR|IRR)\s.*", text)))
         except (Failure, OSError, ValueError) as error:
             looks.append(f"QEMU does not answer: {error}")
         return "".join(f"processors: {look}\n" for look in looks)
