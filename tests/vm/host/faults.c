@@ -89,6 +89,8 @@ static void stuck_reader(void)
 		guest_send(&g, hdr);
 		stuck.sent += hdr.len;
 		if (round == 0) {
+			/* recv() does not wait for what the device has yet to take. */
+			CHECK(host_wait(stuck.fd, POLLIN, WAIT_MS));
 			CHECK(!pthread_create(&thread, NULL, read_into_fault, &reader));
 			if (!host_wait(uffd, POLLIN, WAIT_MS)) {
 				fprintf(stderr, "# no fault; recv() %s: %zd\n", reader.over ? "is over" : "waits",
