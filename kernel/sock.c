@@ -599,7 +599,7 @@ static void end_read(struct vst_flow *flow, struct sock *sk, size_t bytes, bool 
 }
 
 /* What a sockmap's program has let pass, which is older than what we still have. */
-enum passed { PASSED_NOTHING, PASSED_SOON, PASSED_NOW };
+enum passed { NO_SOCKMAP, PASSED_NOTHING, PASSED_SOON, PASSED_NOW };
 
 #ifdef VST_HAVE_READ_SKB
 /* PASSED_SOON: it lacks memory, and tries again. */
@@ -610,9 +610,11 @@ static enum passed passed_by_sockmap(const struct sock *sk)
 
 	rcu_read_lock();
 	psock = sk_psock(sk);
-	if (psock && !list_empty_careful(&psock->ingress_msg))
+	if (!psock)
+		passed = NO_SOCKMAP;
+	else if (!list_empty_careful(&psock->ingress_msg))
 		passed = PASSED_NOW;
-	else if (psock && !skb_queue_empty_lockless(&psock->ingress_skb))
+	else if (!skb_queue_empty_lockless(&psock->ingress_skb))
 		passed = PASSED_SOON;
 	rcu_read_unlock();
 	return passed;
@@ -625,7 +627,7 @@ static enum passed passed_by_sockmap(const struct sock *sk)
 static ssize_t read_passed(struct sock *sk, struct msghdr *msg, size_t len, int flags)
 {
 	struct sk_psock *psock = sk_psock_get(sk);
-	int n = 0;
+	int n;
 
 	if (!psock)
 		return 0;
@@ -633,46 +635,39 @@ static ssize_t read_passed(struct sock *sk, struct msghdr *msg, size_t len, int 
 	sk_psock_put(sk, psock);
 	return n;
 }
-
-/*
- * Behind a sockmap the core's recv() asks for data and RCV_SHUTDOWN and for nothing else, and would wait for ever once
- * the connection is over. So an error is data, which it then does not find, and the end is as after shutdown(). The
- * socket is owned, and nothing has passed.
- */
-static bool sockmap_hears_end(struct vst_flow *flow, struct sock *sk)
-{
-	bool behind, idle;
-
-	if (!sk->sk_err && !(vsock_sk(sk)->peer_shutdown & SEND_SHUTDOWN))
-		return false;
-	spin_lock(&flow->lock);
-	idle = !flow->readable && !flow->skb_busy && !flow->for_skb;
-	spin_unlock(&flow->lock);
-	rcu_read_lock();
-	behind = sk_psock(sk);
-	rcu_read_unlock();
-	if (!behind || !idle)
-		return false;
-	if (!sk->sk_err)
-		sk->sk_shutdown |= RCV_SHUTDOWN;
-	return true;
-}
 #else
 static enum passed passed_by_sockmap(const struct sock *sk)
 {
-	return PASSED_NOTHING;
+	return NO_SOCKMAP;
 }
 
 static ssize_t read_passed(struct sock *sk, struct msghdr *msg, size_t len, int flags)
 {
 	return 0;
 }
+#endif
 
+/*
+ * Behind a sockmap the core's recv() asks for data and RCV_SHUTDOWN and for nothing else, and would wait for ever once
+ * the connection is over. So an error is data, which it then does not find, and the end is as after shutdown(). The
+ * socket is owned.
+ */
 static bool sockmap_hears_end(struct vst_flow *flow, struct sock *sk)
 {
-	return false;
+	bool idle;
+
+	if (!sk->sk_err && !(vsock_sk(sk)->peer_shutdown & SEND_SHUTDOWN))
+		return false;
+	spin_lock(&flow->lock);
+	idle = !flow->readable && !flow->skb_busy && !flow->for_skb;
+	spin_unlock(&flow->lock);
+	/* In this order: what is not ours any more has passed. */
+	if (!idle || passed_by_sockmap(sk) != PASSED_NOTHING)
+		return false;
+	if (!sk->sk_err)
+		sk->sk_shutdown |= RCV_SHUTDOWN;
+	return true;
 }
-#endif
 
 static ssize_t vst_sock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
 {
@@ -770,7 +765,7 @@ static s64 vst_sock_stream_has_data(struct vsock_sock *vsk)
 	struct vst_flow *flow = flow_of(vsk);
 	u32 n = readable(flow);
 
-	if (passed != PASSED_NOTHING)
+	if (passed > PASSED_NOTHING)
 		return passed == PASSED_NOW;
 	if (n)
 		return n;
