@@ -84,6 +84,9 @@ static void guest_sends(struct fix *f, u32 ring, u32 packet, enum peer_shape sha
 		u32 len = TOTAL - at < packet ? (u32)(TOTAL - at) : packet;
 		struct vsp_hdr rw = fix_hdr(1000, 50, VSP_OP_RW);
 
+		/* One that needs more than half of the window in one piece has to ask: how much was read is chance. */
+		if (w.peer_alloc - (w.sent - w.peer_fwd) < len)
+			fix_send(f, fix_hdr(1000, 50, VSP_OP_CREDIT_REQUEST));
 		while (w.peer_alloc - (w.sent - w.peer_fwd) < len) {
 			CHECK(peer_recv(&f->peer, &hdr, NULL, PEER_WAIT_MS));
 			CHECK(hdr.op == VSP_OP_CREDIT_UPDATE);
