@@ -15,6 +15,7 @@ static const char *const stat_names[] = {
 	[VST_STAT_RX_NO_BUFFER] = "rx_no_buffer",
 	[VST_STAT_TX_PACKETS] = "tx_packets",
 	[VST_STAT_TX_BYTES] = "tx_bytes",
+	[VST_STAT_TX_STRAIGHT] = "tx_straight",
 	[VST_STAT_TX_HELD] = "tx_held",
 	[VST_STAT_REPLIES] = "replies",
 	[VST_STAT_CONNECTIONS] = "connections",

@@ -59,6 +59,8 @@ EXPORT_SYMBOL_GPL(vst_link_next);
 EXPORT_SYMBOL_GPL(vst_link_waiting);
 EXPORT_SYMBOL_GPL(vst_pkt_done);
 EXPORT_SYMBOL_GPL(vst_pkts_free);
+EXPORT_SYMBOL_GPL(vst_may_write);
+EXPORT_SYMBOL_GPL(vst_written);
 EXPORT_SYMBOL_GPL(vst_payload_pages);
 EXPORT_SYMBOL_GPL(vst_rx_ready);
 EXPORT_SYMBOL_GPL(vst_rx_settle);

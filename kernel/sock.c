@@ -1036,6 +1036,14 @@ static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len)
 	return false;
 }
 
+/* Does all of it go to the ring at once? Then there is no more to do. */
+static bool went_straight(struct vst_flow *flow, struct msghdr *msg, u32 len, u32 flags)
+{
+	const struct vst_link_ops *ops = flow->link->ops;
+
+	return len >= VST_STRAIGHT_MIN && ops->write && ops->write(flow, &msg->msg_iter, len, flags);
+}
+
 /* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
 static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, const struct zc_send *zc)
 {
@@ -1048,7 +1056,7 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, 
 	spin_unlock(&flow->lock);
 	if (!granted)
 		return 0;
-	if (!zc->uarg && went_behind(flow, msg, granted))
+	if (!zc->uarg && (went_behind(flow, msg, granted) || went_straight(flow, msg, granted, 0)))
 		return granted;
 	pkt = pkt_from(flow, msg, granted, zc);
 	if (IS_ERR(pkt)) {
@@ -1084,10 +1092,9 @@ static ssize_t vst_sock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *ms
 }
 
 /* Cut a message into packets and fill them. On failure nothing is left of it. */
-static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, struct list_head *pkts,
+static int stage_message(struct vst_flow *flow, struct msghdr *msg, struct vsp_frag frag, struct list_head *pkts,
 			 const struct zc_send *zc)
 {
-	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
 	struct vst_pkt *pkt;
 
 	while (frag.left) {
@@ -1103,13 +1110,16 @@ static int stage_message(struct vst_flow *flow, struct msghdr *msg, u32 len, str
 /* With credit for all of it. */
 static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
 {
+	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
 	struct zc_send zc;
 	LIST_HEAD(pkts);
 	int err = begin_zerocopy(&zc, flow, msg, len);
 
 	if (err)
 		return err;
-	err = stage_message(flow, msg, len, &pkts, &zc);
+	if (!zc.uarg && len <= VSP_MAX_PAYLOAD && went_straight(flow, msg, len, frag.flags | VSP_SEQ_EOM))
+		return 0;
+	err = stage_message(flow, msg, frag, &pkts, &zc);
 	if (err)
 		vst_pkts_free(&pkts);
 	else

@@ -89,6 +89,21 @@ static struct sk_buff *tap_skb(void *opaque)
 	return NULL;
 }
 
+static struct sk_buff *note(void *opaque)
+{
+	*(bool *)opaque = true;
+	return NULL;
+}
+
+/* Is anybody shown copies? */
+bool vst_is_tapped(void)
+{
+	bool tapped = false;
+
+	vsock_deliver_tap(note, &tapped);
+	return tapped;
+}
+
 /* A packet that arrived, or a header that goes out alone. Does not sleep. */
 void vst_tap(const struct vsp_wire *wire, const void *data, u32 len)
 {

@@ -507,17 +507,31 @@ static void enqueue(struct vst_flow *flow, struct list_head *pkts)
 }
 
 /*
+ * Did the peer say something since we did? Then it will wait for this, and we for it. One who writes ahead does better
+ * to leave sending to others: they take many packets at once.
+ */
+static bool took_turn(struct vst_flow *flow)
+{
+	u64 heard = READ_ONCE(flow->traffic.rx_packets);
+	bool took = flow->heard != heard;
+
+	flow->heard = heard;
+	return took;
+}
+
+/*
  * Queue packets behind those of their flow, all at once. They are consumed. The interrupt that lets go those that are
  * kept back with others is under way or asked for. False: they will never leave.
  */
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_link *link = flow->link;
-	bool can, behind = false;
+	bool can, behind = false, takes_turns = false;
 
 	spin_lock(&link->tx_lock);
 	can = link->up && !flow->mute;
 	if (can) {
+		takes_turns = took_turn(flow);
 		behind = flow->corked;
 		if (!coalesced(flow, pkts))
 			enqueue(flow, pkts);
@@ -527,10 +541,47 @@ bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 	spin_unlock(&link->tx_lock);
 	if (!can)
 		drop_pkts(flow, pkts);
+	else if (!behind && takes_turns)
+		link->ops->drive(link);
 	else if (!behind)
 		link->ops->pump(link);
 	vst_pkts_free(pkts);
 	return can;
+}
+
+/**
+ * vst_may_write - may payload go to the ring without being queued?
+ * @flow: whose it is; the socket is owned, and the driver's ring locked
+ *
+ * Where nothing waits there is no order to keep. What a tap is shown has to lie in memory of ours.
+ */
+bool vst_may_write(struct vst_flow *flow)
+{
+	struct vst_link *link = flow->link;
+	bool may;
+
+	if (vst_is_tapped())
+		return false;
+	spin_lock(&link->tx_lock);
+	may = link->up && !flow->mute && !flow->midway && list_empty(&flow->tx) && !link->midway &&
+	      !vst_link_waiting(link);
+	spin_unlock(&link->tx_lock);
+	if (!may)
+		return false;
+	spin_lock(&flow->lock);
+	may = vsp_meter_fits(&flow->meter, 1, flow->txc.peer_buf_alloc) &&
+	      (flow->asked || !vsp_meter_ask(&flow->meter, flow->txc.peer_buf_alloc));
+	spin_unlock(&flow->lock);
+	return may;
+}
+
+/* It does: the header of @len bytes. */
+struct vsp_wire vst_written(struct vst_flow *flow, u32 len, u32 flags)
+{
+	vst_count(flow->link, VST_STAT_TX_PACKETS, 1);
+	vst_count(flow->link, VST_STAT_TX_BYTES, len);
+	vst_count(flow->link, VST_STAT_TX_STRAIGHT, 1);
+	return vsp_encode(flow_hdr(flow, VSP_OP_RW, len, flags));
 }
 
 /* Nothing more is to be expected of the writer for now: what is kept back leaves. */

@@ -54,6 +54,7 @@ enum {
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
+	VST_STRAIGHT_MIN = 8192,     /* bytes of a write that goes straight to the ring; many small ones do better together */
 	/* Packets of a flow, or connections of a listener, that may come before it is woken, while more do. */
 	VST_WAKE_PACKETS = 32,
 	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
@@ -280,6 +281,7 @@ struct vst_traffic {
  * @corked: @tx is kept back; see is_corked()
  * @spent: a datagram socket has its share of the ring, and waits until half of that was used
  * @mute: nothing more is queued; see vst_tx_end()
+ * @heard: packets with payload that had arrived when the last one was queued
  */
 struct vst_flow {
 	u64 id;
@@ -344,6 +346,7 @@ struct vst_flow {
 	bool corked;
 	bool spent;
 	bool mute;
+	u64 heard;
 };
 
 /**
@@ -378,6 +381,14 @@ struct vst_link_ops {
 	 * a worker. Called without locks; may not sleep.
 	 */
 	void (*pump)(struct vst_link *link);
+	/* The same by a writer who has just queued something: in a process, which may be asked to do more itself. */
+	void (*drive)(struct vst_link *link);
+	/*
+	 * Copy payload from a writer to the ring at once, all of it or nothing; NULL: the driver cannot.
+	 * VST_STRAIGHT_MIN to VSP_MAX_PAYLOAD bytes, granted. In a process that owns the flow's socket; does not sleep. It asks
+	 * vst_may_write() before, with its ring locked, and calls vst_written() for the header.
+	 */
+	bool (*write)(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags);
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);
 	/* Free the driver's structure. Called once, when the last reference went. */
@@ -393,6 +404,7 @@ enum vst_stat {
 	VST_STAT_RX_NO_BUFFER, /* receive buffers of the wanted size that could not be had */
 	VST_STAT_TX_PACKETS,
 	VST_STAT_TX_BYTES,
+	VST_STAT_TX_STRAIGHT, /* packets that their writer put into the peer's buffers itself */
 	VST_STAT_TX_HELD,	     /* times that payload had to wait for a peer with too many packets unread */
 	VST_STAT_REPLIES,	     /* resets sent for packets without a connection */
 	VST_STAT_CONNECTIONS,	     /* connections begun, both directions */
@@ -573,6 +585,7 @@ void vst_report_exit(void);
 /* tap.c */
 void vst_tap(const struct vsp_wire *wire, const void *data, u32 len);
 void vst_tap_pkt(const struct vst_pkt *pkt);
+bool vst_is_tapped(void);
 
 /* tx.c */
 bool vst_link_next(struct vst_link *link, struct vst_out *out);
@@ -584,6 +597,8 @@ bool vst_answer(struct vst_link *link, struct vsp_hdr hdr);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
 bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len);
+bool vst_may_write(struct vst_flow *flow);
+struct vsp_wire vst_written(struct vst_flow *flow, u32 len, u32 flags);
 void vst_push(struct vst_flow *flow);
 void vst_tell_later(struct vst_flow *flow);
 void vst_tx_end(struct vst_flow *flow, bool rst);

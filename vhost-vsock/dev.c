@@ -51,6 +51,11 @@ static void pump(struct vst_link *link)
 		vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
 }
 
+static void drive(struct vst_link *link)
+{
+	vh_drive(vh_dev_of(link));
+}
+
 static void resume_rx(struct vst_link *link)
 {
 	vh_worker_wake(&vh_dev_of(link)->rings[VH_FROM_GUEST].worker);
@@ -58,6 +63,8 @@ static void resume_rx(struct vst_link *link)
 
 static const struct vst_link_ops link_ops = {
 	.pump = pump,
+	.drive = drive,
+	.write = vh_write,
 	.resume_rx = resume_rx,
 	.free = free_link,
 };
@@ -130,6 +137,7 @@ static int vh_release(struct inode *inode, struct file *file)
 			fput(kick);
 	}
 	vh_end(dev);
+	vh_near_free(&dev->rings[VH_TO_GUEST], dev->mm);
 	put_parts(dev);
 	if (dev->mm)
 		mmput(dev->mm);
@@ -152,8 +160,10 @@ static int set_owner(struct vh_dev *dev)
 	if (err)
 		goto put_mm;
 	err = vh_worker_start(&dev->rings[VH_FROM_GUEST].worker, dev, vh_from_guest);
-	if (!err)
+	if (!err) {
+		vh_near_new(&dev->rings[VH_TO_GUEST], dev->mm);
 		return 0;
+	}
 	vh_worker_stop(&dev->rings[VH_TO_GUEST].worker);
 	vh_worker_free(&dev->rings[VH_TO_GUEST].worker);
 put_mm:
@@ -183,6 +193,7 @@ static int set_features(struct vh_dev *dev, u64 features)
 		struct vh_ring *r = &dev->rings[i];
 
 		mutex_lock(&r->lock);
+		vh_near_drop(r);
 		r->indirect = features & BIT_ULL(VH_F_INDIRECT);
 		r->event_idx = features & BIT_ULL(VH_F_EVENT_IDX);
 		r->on_empty = features & BIT_ULL(VH_F_NOTIFY_ON_EMPTY);
@@ -206,6 +217,7 @@ static int set_mem_table(struct vh_dev *dev, const struct vhost_memory __user *a
 	dev->mem = mem;
 	for (i = 0; i < NUM_VH_RINGS; i++) {
 		mutex_lock(&dev->rings[i].lock);
+		vh_near_drop(&dev->rings[i]);
 		dev->rings[i].mem = mem;
 		mutex_unlock(&dev->rings[i].lock);
 	}
@@ -393,6 +405,7 @@ static int vring_ioctl(struct vh_dev *dev, unsigned int cmd, void __user *argp)
 		return -EFAULT;
 	r = &dev->rings[array_index_nospec(index, NUM_VH_RINGS)];
 	mutex_lock(&r->lock);
+	vh_near_drop(r);
 	err = get ? vring_get(r, cmd, index, argp) : vring_set(r, cmd, &arg);
 	mutex_unlock(&r->lock);
 	return err;

@@ -15,10 +15,12 @@
 #define VH_HOST_H
 
 #include <linux/eventfd.h>
+#include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/types.h>
+#include <linux/uio.h>
 #include <linux/vhost.h>
 #include <linux/wait.h>
 
@@ -32,9 +34,21 @@ enum {
 	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
 	VH_TURN_BYTES = 512 << 10,
 	VH_ANSWER_PACKETS = 32, /* that are taken before the other worker is woken for what they led to */
-	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
-	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
+	VH_DESC_COST = 256,	/* what following a descriptor counts as, in bytes of a turn */
+	VH_SCRATCH_ORDERS = 5,	/* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
+	VH_NEAR_BITS = 8, /* pages of buffers that are kept for writers: sets by address, and pages of each set */
+	VH_NEAR_WAYS = 4,
+	VH_NEAR_PAGES = VH_NEAR_WAYS << VH_NEAR_BITS,
+	VH_MAP_PAGES = 5,				   /* of each part of a ring that is mapped for them */
+	VH_NEAR_LOCKED = VH_NEAR_PAGES + 3 * VH_MAP_PAGES, /* all of them */
+	VH_NEAR_AHEAD = 64,				   /* posted buffers that are fetched at once */
+	VH_NEAR_PATIENCE = 1024, /* pages fetched, beyond one for each buffer used, that are too many */
+	VH_NEAR_IDLE_MS = 1000,	 /* without a writer, after which nothing is kept */
+	VH_DRIVE_PACKETS =
+		64, /* packets, and bytes, that a writer moves, its own and others', before the worker does */
+	VH_DRIVE_BYTES = 128 << 10,
+	VH_WRITE_CHAINS = 32,	 /* buffers that one write fills */
 	VH_POLL_MAX_US = 100000, /* that a worker looks for more before it sleeps; poll_us sets how long */
 };
 static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
@@ -86,6 +100,7 @@ struct vh_seg {
  * @nsegs: pieces in vh_ring.segs
  * @seg: the piece that the next copy begins in
  * @off: and where in it
+ * @near: of a chain from vh_ring_pop_near(), which has one piece: where it lies; then @nsegs and @seg mean nothing
  */
 struct vh_chain {
 	u16 head;
@@ -94,6 +109,65 @@ struct vh_chain {
 	u32 nsegs;
 	u32 seg;
 	u32 off;
+	void __user *near;
+};
+
+/**
+ * struct vh_slot - a page that is kept for writers
+ * @page: it, or NULL
+ * @addr: where its owner had it
+ * @gone: it may have another page there by now; written without the lock
+ */
+struct vh_slot {
+	struct page *page;
+	unsigned long addr;
+	bool gone;
+};
+
+/* A part of a ring, mapped; @at is where. Its owner has it from @start to @end. */
+struct vh_map {
+	unsigned long start;
+	unsigned long end;
+	struct page *pages[VH_MAP_PAGES];
+	u32 n;
+	void *base;
+	void *at;
+};
+
+enum { VH_MAP_DESC, VH_MAP_AVAIL, VH_MAP_USED, NUM_VH_MAPS };
+
+/**
+ * struct vh_near - memory of the owner's that writers can use; see near.c
+ * @ring: whose buffers it is for
+ * @notifier: hears of what the owner does with its memory
+ * @changes: how often it did, atomic
+ * @stale: the maps are of memory that it exchanged; written without the lock
+ * @idle: looks whether anybody writes
+ * @allowed: the owner may lock so much memory
+ * @wanted: a writer missed something; read and written without the lock
+ *
+ * Under the ring's lock:
+ * @mapped: the maps are there; read without it, too
+ * @used: buffers that writers filled, since @idle looked
+ * @fetched: pages that were fetched, likewise
+ * @maps: the ring
+ * @evict: the way of a set that is emptied next
+ * @slots: the pages, in sets
+ */
+struct vh_near {
+	struct vh_ring *ring;
+	struct mmu_notifier notifier;
+	atomic_t changes;
+	bool stale;
+	struct delayed_work idle;
+	bool allowed;
+	bool wanted;
+	bool mapped;
+	u32 used;
+	u32 fetched;
+	struct vh_map maps[NUM_VH_MAPS];
+	u32 evict;
+	struct vh_slot slots[1 << VH_NEAR_BITS][VH_NEAR_WAYS];
 };
 
 /**
@@ -160,6 +234,8 @@ struct vh_kick {
  * @used_batch: chains that were used
  * @region: index of the region that was found last
  * @segs: the pieces of the chain that was taken last
+ * @near: what writers can use of the owner's memory, or NULL; from SET_OWNER to the end
+ * @by_map: the ring is used by a writer, through @near
  *
  * @kick: where kicks come from
  * @worker: serves the ring
@@ -197,6 +273,8 @@ struct vh_ring {
 	struct vring_used_elem used_batch[VH_USED_BATCH];
 	u32 region;
 	struct vh_seg *segs;
+	struct vh_near *near;
+	bool by_map;
 
 	struct vh_kick kick;
 	struct vh_worker worker;
@@ -223,6 +301,7 @@ struct vh_ring {
  * @current_off: how much of it the guest has
  * @taker: the thread that takes packets now, or NULL; read without a lock
  * @answers: the other thread has to be woken for what it did
+ * @written: the buffers that a write has filled and not published
  * @scratch: payload buffers by order, handed over to readers and replaced
  * @spare: for payload when there is no memory for another scratch buffer
  *
@@ -247,6 +326,7 @@ struct vh_dev {
 	u32 current_off;
 	struct task_struct *taker;
 	bool answers;
+	struct vh_chain written[VH_WRITE_CHAINS];
 	struct page *scratch[VH_SCRATCH_ORDERS];
 	u8 *spare;
 
@@ -305,6 +385,8 @@ void vh_ring_stop(struct vh_ring *r);
 enum vsp_reject vh_ring_look(struct vh_ring *r, bool *empty);
 enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c, bool *empty);
 void vh_ring_unpop(struct vh_ring *r);
+bool vh_ring_pop_near(struct vh_ring *r, struct vh_chain *c);
+enum vsp_reject vh_ring_fetch(struct vh_ring *r);
 enum vsp_reject vh_ring_use(struct vh_ring *r, const struct vh_chain *c, u32 len);
 enum vsp_reject vh_ring_publish(struct vh_ring *r);
 bool vh_ring_came(const struct vh_ring *r);
@@ -327,6 +409,16 @@ static inline bool vh_ring_live(const struct vh_ring *r)
 	return r->running && !r->broken;
 }
 
+/* near.c: with the ring's lock held */
+void vh_near_new(struct vh_ring *r, struct mm_struct *mm);
+void vh_near_free(struct vh_ring *r, struct mm_struct *mm);
+bool vh_near_begin(struct vh_near *near, struct vh_ring *r);
+void vh_near_drop(struct vh_ring *r);
+bool vh_near_has(struct vh_near *near, const void __user *ptr, u32 len);
+bool vh_near_fetch(struct vh_near *near, const void __user *ptr, u32 len);
+void vh_near_write(struct vh_near *near, void __user *ptr, const void *from, u32 len);
+u32 vh_near_copy(struct vh_near *near, void __user *ptr, struct iov_iter *from, u32 len);
+
 /* worker.c */
 int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev));
 void vh_worker_stop(struct vh_worker *w);
@@ -339,6 +431,8 @@ struct file *vh_kick_end(struct vh_kick *k);
 /* to_guest.c, from_guest.c: a worker's turn. True: there is more to do. */
 bool vh_to_guest(struct vh_dev *dev);
 bool vh_from_guest(struct vh_dev *dev);
+void vh_drive(struct vh_dev *dev);
+bool vh_write(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags);
 void vh_forget_current(struct vh_dev *dev);
 void vh_free_scratch(struct vh_dev *dev);
 

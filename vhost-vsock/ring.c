@@ -11,11 +11,22 @@
 
 #include "host.h"
 
-static bool load16(u64 addr, u16 *v)
+static void *mapped(const struct vh_ring *r, int map, u32 offset)
+{
+	return r->near->maps[map].at + offset;
+}
+
+/* An index or an event of the part that the guest writes. */
+static bool load16(const struct vh_ring *r, u32 offset, u16 *v)
 {
 	__le16 raw;
 
-	if (get_user(raw, (__le16 __user *)(unsigned long)addr))
+	if (unlikely(r->by_map)) {
+		*v = le16_to_cpu(READ_ONCE(*(__le16 *)mapped(r, VH_MAP_AVAIL, offset)));
+		return true;
+	}
+
+	if (get_user(raw, (__le16 __user *)(unsigned long)(r->avail + offset)))
 		return false;
 	*v = le16_to_cpu(raw);
 	return true;
@@ -38,6 +49,10 @@ static bool store16(struct vh_ring *r, u32 used_offset, u16 v)
 {
 	__le16 raw = cpu_to_le16(v);
 
+	if (unlikely(r->by_map)) {
+		WRITE_ONCE(*(__le16 *)mapped(r, VH_MAP_USED, used_offset), raw);
+		return true;
+	}
 	return !put_user(raw, (__le16 __user *)(unsigned long)(r->used + used_offset)) &&
 	       log_used(r, used_offset, sizeof(raw));
 }
@@ -57,9 +72,12 @@ bool vh_ring_accessible(u32 size, u64 desc, u64 avail, u64 used)
 /* Take up the ring where its indices say. False: its memory is not there. */
 bool vh_ring_start(struct vh_ring *r)
 {
+	__le16 used;
+
 	lockdep_assert_held(&r->lock);
-	if (!store16(r, 0, 0) || !load16(r->used + 2, &r->published))
+	if (!store16(r, 0, 0) || get_user(used, (__le16 __user *)(unsigned long)(r->used + 2)))
 		return false;
+	r->published = le16_to_cpu(used);
 	r->seen_avail = r->last_avail;
 	r->signalled_valid = false;
 	r->hushed = false;
@@ -72,6 +90,7 @@ bool vh_ring_start(struct vh_ring *r)
 void vh_ring_stop(struct vh_ring *r)
 {
 	lockdep_assert_held(&r->lock);
+	vh_near_drop(r);
 	if (r->running)
 		r->stopped_at = r->last_avail;
 	r->running = false;
@@ -86,10 +105,16 @@ struct walk {
 };
 
 /* A few loads, where a function that copies would be called. */
-static bool read_desc(u64 addr, struct vsp_wire_desc *to)
+static bool read_desc(const struct vh_ring *r, u16 i, struct vsp_wire_desc *to)
 {
-	const struct vsp_wire_desc __user *from = (void __user *)(unsigned long)addr;
+	const struct vsp_wire_desc __user *from = (void __user *)(unsigned long)(r->desc + i * sizeof(*to));
 
+	if (unlikely(r->by_map)) {
+		memcpy(to, mapped(r, VH_MAP_DESC, i * sizeof(*to)), sizeof(*to));
+		/* What is looked at from here on is ours. */
+		barrier();
+		return true;
+	}
 	if (!user_read_access_begin(from, sizeof(*from)))
 		return false;
 	unsafe_get_user(to->addr, &from->addr, fault);
@@ -124,7 +149,7 @@ static bool fetch(struct walk *w, u16 i, struct vsp_desc *d)
 	if (w->chain.indirect) {
 		if (!read_guest(w->r, w->table + i * sizeof(wire), &wire, sizeof(wire)))
 			return false;
-	} else if (!read_desc(w->r->desc + i * sizeof(wire), &wire)) {
+	} else if (!read_desc(w->r, i, &wire)) {
 		return false;
 	}
 	*d = vsp_desc_decode(&wire);
@@ -202,7 +227,7 @@ static bool is_plain(struct vh_ring *r, bool writable, struct vh_chain *c)
 	struct vsp_desc d;
 	struct vh_span s;
 
-	if (c->head >= r->size || !read_desc(r->desc + c->head * sizeof(wire), &wire))
+	if (c->head >= r->size || !read_desc(r, c->head, &wire))
 		return false;
 	d = vsp_desc_decode(&wire);
 	if (d.flags != (writable ? VSP_DESC_WRITE : 0) || !d.len)
@@ -223,7 +248,7 @@ static bool is_plain(struct vh_ring *r, bool writable, struct vh_chain *c)
 static bool waiting(struct vh_ring *r, s32 *n)
 {
 	if (r->seen_avail == r->last_avail) {
-		if (!load16(r->avail + 2, &r->seen_avail))
+		if (!load16(r, 2, &r->seen_avail))
 			return false;
 		/* Pairs with the driver's barrier before it moves the index: what it points to is read after it. */
 		smp_rmb();
@@ -259,8 +284,9 @@ enum vsp_reject vh_ring_pop(struct vh_ring *r, bool writable, struct vh_chain *c
 	if (why != VSP_OK || *empty)
 		return why;
 	slot = vsp_avail_slot_offset(vsp_ring_slot(r->last_avail, r->size));
-	if (!load16(r->avail + slot, &c->head))
+	if (!load16(r, slot, &c->head))
 		return VSP_REJECT_MEMORY;
+	c->near = NULL;
 	why = is_plain(r, writable, c) ? VSP_OK : walk(r, writable, c);
 	if (why == VSP_OK)
 		r->last_avail++;
@@ -274,6 +300,53 @@ void vh_ring_unpop(struct vh_ring *r)
 	r->last_avail--;
 }
 
+/* The chain at @idx, if it is plain. */
+static bool peek(struct vh_ring *r, u16 idx, struct vh_chain *c)
+{
+	return load16(r, vsp_avail_slot_offset(vsp_ring_slot(idx, r->size)), &c->head) && is_plain(r, true, c);
+}
+
+/* Take the next chain for a writer. False: there is none, or it is for the worker to take. */
+bool vh_ring_pop_near(struct vh_ring *r, struct vh_chain *c)
+{
+	s32 n;
+
+	lockdep_assert_held(&r->lock);
+	if (!waiting(r, &n) || n <= 0 || !peek(r, r->last_avail, c) || c->bytes <= VSP_HDR_LEN)
+		return false;
+	if (!vh_near_has(r->near, r->segs[0].ptr, c->bytes)) {
+		WRITE_ONCE(r->near->wanted, true);
+		return false;
+	}
+	c->near = r->segs[0].ptr;
+	r->last_avail++;
+	r->near->used++;
+	return true;
+}
+
+/* Have the next buffers ready for writers, if they missed any. It is their worker that asks. */
+enum vsp_reject vh_ring_fetch(struct vh_ring *r)
+{
+	struct vh_near *near = r->near;
+	struct vh_chain c;
+	u32 i;
+	s32 n;
+
+	lockdep_assert_held(&r->lock);
+	if (!near || !READ_ONCE(near->wanted))
+		return VSP_OK;
+	WRITE_ONCE(near->wanted, false);
+	if (!vh_near_begin(near, r))
+		return VSP_OK;
+	if (!waiting(r, &n))
+		return VSP_REJECT_MEMORY;
+	for (i = 0; (s32)i < n && i < VH_NEAR_AHEAD; i++) {
+		if (!peek(r, r->last_avail + i, &c) || !vh_near_fetch(near, r->segs[0].ptr, c.bytes))
+			break;
+	}
+	return VSP_OK;
+}
+
 /* Copy @n entries of the batch, beginning with @first, to where they follow each other in the ring. */
 static bool write_used(struct vh_ring *r, u32 first, u32 n)
 {
@@ -282,6 +355,10 @@ static bool write_used(struct vh_ring *r, u32 first, u32 n)
 	const struct vring_used_elem *from = &r->used_batch[first];
 	u32 bytes = n * sizeof(*from);
 
+	if (unlikely(r->by_map)) {
+		memcpy(mapped(r, VH_MAP_USED, offset), from, bytes);
+		return true;
+	}
 	if (!user_write_access_begin(to, bytes))
 		return false;
 	for (i = 0; i < n; i++) {
@@ -306,8 +383,8 @@ static bool call_due(struct vh_ring *r)
 	if (r->on_empty && r->seen_avail == r->last_avail)
 		return true;
 	if (!r->event_idx)
-		return !load16(r->avail, &field) || !(field & VSP_AVAIL_NO_INTERRUPT);
-	return !valid || !load16(r->avail + vsp_used_event_offset(r->size), &field) ||
+		return !load16(r, 0, &field) || !(field & VSP_AVAIL_NO_INTERRUPT);
+	return !valid || !load16(r, vsp_used_event_offset(r->size), &field) ||
 	       vsp_ring_notify_due(field, r->published, before);
 }
 
@@ -350,7 +427,7 @@ bool vh_ring_came(const struct vh_ring *r)
 {
 	u16 idx;
 
-	return !load16(r->avail + 2, &idx) || idx != r->last_avail;
+	return !load16(r, 2, &idx) || idx != r->last_avail;
 }
 
 /* Ask for a kick at the next chain. *@more: one came meanwhile, take it; no kick will come. */
@@ -367,7 +444,7 @@ enum vsp_reject vh_ring_await(struct vh_ring *r, bool *more)
 	r->hushed = false;
 	/* Pairs with the driver's barrier between making a chain available and asking whether we want to know. */
 	smp_mb();
-	if (!ok || !load16(r->avail + 2, &idx))
+	if (!ok || !load16(r, 2, &idx))
 		return VSP_REJECT_MEMORY;
 	*more = idx != r->last_avail;
 	return *more ? vh_ring_hush(r) : VSP_OK;
@@ -440,6 +517,11 @@ static bool copy_part(void __user *to, const void *from, u32 n)
  */
 bool vh_ring_write(struct vh_ring *r, struct vh_chain *c, const void *from, u32 len)
 {
+	if (unlikely(c->near)) {
+		vh_near_write(r->near, c->near + c->off, from, len);
+		c->off += len;
+		return true;
+	}
 	while (len) {
 		u32 n = next_piece(r, c, len);
 		const struct vh_seg *seg = &r->segs[c->seg];
@@ -472,7 +554,7 @@ bool vh_ring_write_hdr(struct vh_ring *r, struct vh_chain *c, const struct vsp_w
 {
 	const struct vh_seg *seg;
 
-	if (r->log_data || next_piece(r, c, sizeof(*wire)) < sizeof(*wire))
+	if (c->near || r->log_data || next_piece(r, c, sizeof(*wire)) < sizeof(*wire))
 		return vh_ring_write(r, c, wire, sizeof(*wire));
 	seg = &r->segs[c->seg];
 	if (!store_hdr(seg->ptr + c->off, wire))

@@ -25,6 +25,7 @@ void vh_break(struct vh_dev *dev, struct vh_ring *r, enum vsp_reject why)
 {
 	lockdep_assert_held(&r->lock);
 	r->broken = true;
+	vh_near_drop(r);
 	WRITE_ONCE(dev->reachable, false);
 	vst_link_reject(&dev->link, why);
 	if (r->err)

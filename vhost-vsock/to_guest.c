@@ -29,7 +29,7 @@ void vh_forget_current(struct vh_dev *dev)
 /* What a turn has done so far. */
 struct turn {
 	u32 packets;
-	u32 bytes; /* copied, each descriptor counting VH_DESC_COST */
+	u32 bytes;		 /* copied, each descriptor counting VH_DESC_COST */
 	struct list_head copied; /* packets that the guest has */
 };
 
@@ -86,11 +86,10 @@ static bool write_payload(struct vh_ring *r, struct vh_chain *c, const struct vs
 	return vh_ring_write(r, c, data + off, len);
 }
 
-/* The header of the packet's @n bytes at @off. */
-static struct vsp_wire piece_hdr(const struct vst_pkt *pkt, u32 off, u32 n)
+/* The header of @n bytes at @off, of a packet of @len. */
+static struct vsp_wire piece_hdr(struct vsp_wire wire, u32 len, u32 off, u32 n)
 {
-	u32 total = le32_to_cpu(pkt->wire.buf_alloc) ?: pkt->len;
-	struct vsp_wire wire = pkt->wire;
+	u32 total = le32_to_cpu(wire.buf_alloc) ?: len;
 	struct vsp_dgram_piece piece;
 
 	wire.len = cpu_to_le32(n);
@@ -98,7 +97,7 @@ static struct vsp_wire piece_hdr(const struct vst_pkt *pkt, u32 off, u32 n)
 		piece = vsp_dgram_piece_at(total, le32_to_cpu(wire.fwd_cnt) + off, n);
 		wire.buf_alloc = cpu_to_le32(piece.buf_alloc);
 		wire.fwd_cnt = cpu_to_le32(piece.fwd_cnt);
-	} else if (off + n < pkt->len) {
+	} else if (off + n < len) {
 		/* A message ends with its last piece. */
 		wire.flags &= ~cpu_to_le32(VSP_SEQ_EOM | VSP_SEQ_EOR);
 	}
@@ -111,7 +110,7 @@ static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c,
 	struct vst_pkt *pkt = dev->current_pkt;
 	u32 left = pkt->len - dev->current_off;
 	u32 n = min(left, c->bytes - VSP_HDR_LEN);
-	struct vsp_wire wire = piece_hdr(pkt, dev->current_off, n);
+	struct vsp_wire wire = piece_hdr(pkt->wire, pkt->len, dev->current_off, n);
 
 	if (!vh_ring_write_hdr(r, c, &wire) || !write_payload(r, c, pkt, dev->current_off, n))
 		return 0;
@@ -149,10 +148,30 @@ static bool choose(struct vh_dev *dev, struct vst_out *out)
 	return have;
 }
 
+/* Fill a buffer that was taken with what was chosen. */
+static __always_inline enum vsp_reject put(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, struct vh_chain *c,
+					   const struct vst_out *out)
+{
+	u32 len = VSP_HDR_LEN;
+
+	turn->packets++;
+	turn->bytes += c->descs * VH_DESC_COST;
+	if (dev->current_pkt && is_too_long(dev, c)) {
+		vst_count(&dev->link, VST_STAT_DGRAM_TX_DROPPED, 1);
+		vh_forget_current(dev);
+		vh_ring_unpop(r);
+		return VSP_OK;
+	}
+	if (dev->current_pkt)
+		len = copy_piece(dev, r, c, turn);
+	else if (!vh_ring_write_hdr(r, c, &out->wire))
+		len = 0;
+	return len ? vh_ring_use(r, c, len) : VSP_REJECT_MEMORY;
+}
+
 /* Fill a buffer, of which there is one. *@idle: there was nothing to fill it with. */
 static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *idle)
 {
-	u32 len = VSP_HDR_LEN;
 	enum vsp_reject why;
 	struct vh_chain c;
 	struct vst_out out;
@@ -172,21 +191,7 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *
 	if (why == VSP_OK && c.bytes <= VSP_HDR_LEN)
 		why = VSP_REJECT_SHORT;
 	/* It is broken: nothing that was chosen will be missed. */
-	if (why != VSP_OK)
-		return why;
-	turn->packets++;
-	turn->bytes += c.descs * VH_DESC_COST;
-	if (dev->current_pkt && is_too_long(dev, &c)) {
-		vst_count(&dev->link, VST_STAT_DGRAM_TX_DROPPED, 1);
-		vh_forget_current(dev);
-		vh_ring_unpop(r);
-		return VSP_OK;
-	}
-	if (dev->current_pkt)
-		len = copy_piece(dev, r, &c, turn);
-	else if (!vh_ring_write_hdr(r, &c, &out.wire))
-		len = 0;
-	return len ? vh_ring_use(r, &c, len) : VSP_REJECT_MEMORY;
+	return why == VSP_OK ? put(dev, r, turn, &c, &out) : why;
 }
 
 static bool work_waits(struct vh_dev *dev)
@@ -248,6 +253,123 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 	return why == VSP_OK ? vh_ring_publish(r) : why;
 }
 
+/* ---- writers, who do the worker's work where they can ---- */
+
+/* A writer has the ring, as it is mapped. It sleeps for nobody. */
+static struct vh_ring *begin_near(struct vh_dev *dev)
+{
+	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
+	struct vh_near *near;
+
+	if (!mutex_trylock(&r->lock))
+		return NULL;
+	near = r->near;
+	if (vh_ring_live(r) && near && near->mapped && !READ_ONCE(near->stale)) {
+		r->by_map = true;
+		return r;
+	}
+	if (near)
+		WRITE_ONCE(near->wanted, true);
+	mutex_unlock(&r->lock);
+	return NULL;
+}
+
+/* @done: there is nothing left to do. Whatever is, and what was missed, is for the worker. */
+static void end_near(struct vh_ring *r, bool done)
+{
+	done = done && !READ_ONCE(r->near->wanted);
+	r->by_map = false;
+	mutex_unlock(&r->lock);
+	if (!done)
+		vh_worker_wake(&r->worker);
+}
+
+/* Send what waits as far as buffers are within reach. True: nothing is left. */
+static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
+{
+	struct turn turn = { 0 };
+	struct vst_out out;
+	struct vh_chain c;
+
+	INIT_LIST_HEAD(&turn.copied);
+	while (turn.packets < VH_DRIVE_PACKETS && turn.bytes < VH_DRIVE_BYTES && vh_ring_pop_near(r, &c)) {
+		if (!choose(dev, &out)) {
+			vh_ring_unpop(r);
+			break;
+		}
+		if (WARN_ON_ONCE(put(dev, r, &turn, &c, &out) != VSP_OK))
+			break;
+	}
+	account_copied(dev, &turn);
+	vh_ring_publish(r);
+	return !work_waits(dev);
+}
+
+/* See vst_link_ops.drive. */
+void vh_drive(struct vh_dev *dev)
+{
+	struct vh_ring *r = begin_near(dev);
+
+	if (r)
+		end_near(r, fill_near(dev, r));
+	else
+		vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
+}
+
+/* Take buffers for @len bytes and fill them, but for headers. Returns how many, or 0: nothing was done. */
+static u32 copy_near(struct vh_dev *dev, struct vh_ring *r, struct iov_iter *from, u32 len)
+{
+	u32 n = 0, done = 0, got = 0, want = 0;
+
+	while (done < len && got == want && n < VH_WRITE_CHAINS && vh_ring_pop_near(r, &dev->written[n])) {
+		struct vh_chain *c = &dev->written[n++];
+
+		want = min(len - done, c->bytes - VSP_HDR_LEN);
+		got = vh_near_copy(r->near, c->near + VSP_HDR_LEN, from, want);
+		done += got;
+	}
+	if (done == len)
+		return n;
+	/* Too few buffers, or a page of the user's that is not there. */
+	iov_iter_revert(from, done);
+	r->last_avail -= n;
+	return 0;
+}
+
+/* What was filled is the guest's. */
+static void use_near(struct vh_dev *dev, struct vh_ring *r, struct vsp_wire wire, u32 len)
+{
+	u32 i, n, off;
+
+	for (i = 0, off = 0; off < len; i++, off += n) {
+		struct vh_chain *c = &dev->written[i];
+		struct vsp_wire hdr;
+
+		n = min(len - off, c->bytes - VSP_HDR_LEN);
+		hdr = piece_hdr(wire, len, off, n);
+		vh_ring_write(r, c, &hdr, sizeof(hdr));
+		vh_ring_use(r, c, VSP_HDR_LEN + n);
+	}
+	vh_ring_publish(r);
+}
+
+/* See vst_link_ops.write. */
+bool vh_write(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags)
+{
+	struct vh_dev *dev = vh_dev_of(flow->link);
+	struct vh_ring *r = begin_near(dev);
+	bool done;
+
+	if (!r)
+		return false;
+	done = !dev->current_pkt && vst_may_write(flow) && copy_near(dev, r, from, len);
+	if (done)
+		use_near(dev, r, vst_written(flow, len, flags), len);
+	/* If not, it will be queued, and the worker hears of that. */
+	end_near(r, true);
+	return done;
+}
+
 bool vh_to_guest(struct vh_dev *dev)
 {
 	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
@@ -260,6 +382,8 @@ bool vh_to_guest(struct vh_dev *dev)
 	if (vh_ring_live(r))
 		why = fill_buffers(dev, r, &turn, &more);
 	account_copied(dev, &turn);
+	if (why == VSP_OK && vh_ring_live(r))
+		why = vh_ring_fetch(r);
 	if (why != VSP_OK) {
 		vh_break(dev, r, why);
 		/* Its sender may wait for its pages. */

@@ -33,7 +33,7 @@ struct test {
 };
 
 extern const struct test flow_tests[], message_tests[], dgram_tests[], life_tests[], hostile_tests[], fault_tests[],
-	log_tests[], random_tests[], polling_tests[], shortage_tests[], fleet_tests[];
+	log_tests[], near_tests[], random_tests[], polling_tests[], shortage_tests[], fleet_tests[];
 
 /* @peer drives the rings; @buf is a payload. */
 struct guest {

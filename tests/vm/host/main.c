@@ -81,8 +81,8 @@ int main(int argc, char **argv)
 					    { "dgrams", dgram_tests },	  { "life", life_tests },
 					    { "polling", polling_tests }, { "hostile", hostile_tests },
 					    { "faults", fault_tests },	  { "shortage", shortage_tests },
-					    { "log", log_tests },	  { "random", random_tests },
-					    { "fleet", fleet_tests } };
+					    { "log", log_tests },	  { "near", near_tests },
+					    { "random", random_tests },	  { "fleet", fleet_tests } };
 	bool good = true;
 
 	signal(SIGPIPE, SIG_IGN);
