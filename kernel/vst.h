@@ -54,7 +54,7 @@ enum {
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
-	VST_STRAIGHT_MIN = 8192,     /* bytes of a write that goes straight to the ring; many small ones do better together */
+	VST_STRAIGHT_MIN = 8192,     /* bytes of a write that goes straight to the ring: smaller ones go together */
 	/* Packets of a flow, or connections of a listener, that may come before it is woken, while more do. */
 	VST_WAKE_PACKETS = 32,
 	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
@@ -385,8 +385,8 @@ struct vst_link_ops {
 	void (*drive)(struct vst_link *link);
 	/*
 	 * Copy payload from a writer to the ring at once, all of it or nothing; NULL: the driver cannot.
-	 * VST_STRAIGHT_MIN to VSP_MAX_PAYLOAD bytes, granted. In a process that owns the flow's socket; does not sleep. It asks
-	 * vst_may_write() before, with its ring locked, and calls vst_written() for the header.
+	 * VST_STRAIGHT_MIN to VSP_MAX_PAYLOAD bytes, granted. In a process that owns the flow's socket; does not sleep.
+	 * It asks vst_may_write() before, with its ring locked, and calls vst_written() for the header.
 	 */
 	bool (*write)(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags);
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */

@@ -72,11 +72,13 @@ static const struct vst_link_ops link_ops = {
 /* The parts that only a device that is open needs. */
 static bool get_parts(struct vh_dev *dev)
 {
+	/* Who opens the device hears of it. */
+	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
 	int i;
 
-	dev->spare = kvmalloc(VSP_MAX_PAYLOAD, GFP_KERNEL_ACCOUNT);
+	dev->spare = kvmalloc(VSP_MAX_PAYLOAD, gfp);
 	for (i = 0; i < NUM_VH_RINGS; i++)
-		dev->rings[i].segs = kvmalloc_array(VH_SEGS_MAX, sizeof(struct vh_seg), GFP_KERNEL_ACCOUNT);
+		dev->rings[i].segs = kvmalloc_array(VH_SEGS_MAX, sizeof(struct vh_seg), gfp);
 	return dev->spare && dev->rings[VH_TO_GUEST].segs && dev->rings[VH_FROM_GUEST].segs;
 }
 

@@ -379,7 +379,7 @@ static void look_whether_idle(struct work_struct *work)
  */
 void vh_near_new(struct vh_ring *r, struct mm_struct *mm)
 {
-	struct vh_near *near = kvzalloc(sizeof(*near), GFP_KERNEL_ACCOUNT);
+	struct vh_near *near = kvzalloc(sizeof(*near), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 
 	if (!near)
 		return;
