@@ -143,7 +143,6 @@ enum { VH_MAP_DESC, VH_MAP_AVAIL, VH_MAP_USED, NUM_VH_MAPS };
  * @changes: how often it did, atomic
  * @stale: the maps are of memory that it exchanged; written without the lock
  * @idle: looks whether anybody writes
- * @allowed: the owner may lock so much memory
  * @wanted: a writer missed something; read and written without the lock
  *
  * Under the ring's lock:
@@ -160,7 +159,6 @@ struct vh_near {
 	atomic_t changes;
 	bool stale;
 	struct delayed_work idle;
-	bool allowed;
 	bool wanted;
 	bool mapped;
 	u32 used;

@@ -338,7 +338,7 @@ void vh_near_drop(struct vh_ring *r)
 /* May the worker fetch for writers? */
 bool vh_near_begin(struct vh_near *near, struct vh_ring *r)
 {
-	if (!near->allowed || r->log_data || r->log_used || is_tired(near))
+	if (r->log_data || r->log_used || is_tired(near))
 		return false;
 	if (!map_ring(near, r)) {
 		vh_near_drop(r);
@@ -379,17 +379,18 @@ static void look_whether_idle(struct work_struct *work)
  */
 void vh_near_new(struct vh_ring *r, struct mm_struct *mm)
 {
-	struct vh_near *near = kvzalloc(sizeof(*near), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	struct vh_near *near;
 
-	if (!near)
+	if (account_locked_vm(mm, VH_NEAR_LOCKED, true))
 		return;
-	near->ring = r;
-	INIT_DELAYED_WORK(&near->idle, look_whether_idle);
-	if (watch(near, mm)) {
+	near = kvzalloc(sizeof(*near), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!near || watch(near, mm)) {
 		kvfree(near);
+		account_locked_vm(mm, VH_NEAR_LOCKED, false);
 		return;
 	}
-	near->allowed = !account_locked_vm(mm, VH_NEAR_LOCKED, true);
+	near->ring = r;
+	INIT_DELAYED_WORK(&near->idle, look_whether_idle);
 	mutex_lock(&r->lock);
 	r->near = near;
 	mutex_unlock(&r->lock);
@@ -408,7 +409,6 @@ void vh_near_free(struct vh_ring *r, struct mm_struct *mm)
 	mutex_unlock(&r->lock);
 	cancel_delayed_work_sync(&near->idle);
 	unwatch(near, mm);
-	if (near->allowed)
-		account_locked_vm(mm, VH_NEAR_LOCKED, false);
+	account_locked_vm(mm, VH_NEAR_LOCKED, false);
 	kvfree(near);
 }
