@@ -443,7 +443,7 @@ void counter_reaches(u32 cid, const char *name, u64 least)
 	}
 }
 
-static long number_in(const char *path, const char *key)
+long number_in(const char *path, const char *key)
 {
 	FILE *file = fopen(path, "r");
 	char line[128];

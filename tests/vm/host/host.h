@@ -147,6 +147,9 @@ void flow_to_guest(struct guest *g, struct flow *f, u32 bytes, u32 write_size);
 /* The host closes, the guest agrees. */
 void flow_finish(struct guest *g, struct flow *f);
 
+/* The number behind @key, which begins a line of the file. */
+long number_in(const char *path, const char *key);
+
 /*
  * A counter of the guest's link; one of the objects that are alive; memory that the kernel holds, caches of files left
  * out; and what of it are small objects. The last is exact: the allocator gives back what it kept for later.

@@ -39,21 +39,6 @@ static void talk(struct flow *f)
 	flow_to_guest(&g, f, 1, 1);
 }
 
-static long number_in(const char *path, const char *name)
-{
-	char line[256];
-	long value = -1;
-	FILE *file = fopen(path, "r");
-
-	CHECK(file);
-	while (fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, name, strlen(name)))
-			value = atol(line + strlen(name));
-	}
-	fclose(file);
-	return value;
-}
-
 static long pinned(void)
 {
 	FILE *file = fopen("/proc/sys/vm/stat_refresh", "w");
