@@ -34,8 +34,8 @@ enum {
 	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
 	VH_TURN_BYTES = 512 << 10,
 	VH_ANSWER_PACKETS = 32, /* that are taken before the other worker is woken for what they led to */
-	VH_DESC_COST = 256,	/* what following a descriptor counts as, in bytes of a turn */
-	VH_SCRATCH_ORDERS = 5,	/* payload buffers of 4 KiB to 64 KiB */
+	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
+	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
 	VH_NEAR_BITS = 8, /* pages of buffers that are kept for writers: sets by address, and pages of each set */
 	VH_NEAR_WAYS = 4,
@@ -45,8 +45,7 @@ enum {
 	VH_NEAR_AHEAD = 64,				   /* posted buffers that are fetched at once */
 	VH_NEAR_PATIENCE = 1024, /* pages fetched, beyond one for each buffer used, that are too many */
 	VH_NEAR_IDLE_MS = 1000,	 /* without a writer, after which nothing is kept */
-	VH_DRIVE_PACKETS =
-		64, /* packets, and bytes, that a writer moves, its own and others', before the worker does */
+	VH_DRIVE_PACKETS = 64, /* packets, and bytes, that a writer moves, of anybody's, before the worker does */
 	VH_DRIVE_BYTES = 128 << 10,
 	VH_WRITE_CHAINS = 32,	 /* buffers that one write fills */
 	VH_POLL_MAX_US = 100000, /* that a worker looks for more before it sleeps; poll_us sets how long */

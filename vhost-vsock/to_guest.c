@@ -29,7 +29,7 @@ void vh_forget_current(struct vh_dev *dev)
 /* What a turn has done so far. */
 struct turn {
 	u32 packets;
-	u32 bytes;		 /* copied, each descriptor counting VH_DESC_COST */
+	u32 bytes; /* copied, each descriptor counting VH_DESC_COST */
 	struct list_head copied; /* packets that the guest has */
 };
 
