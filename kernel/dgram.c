@@ -656,10 +656,10 @@ static bool queue_quietly(struct sock *sk, struct sk_buff *skb)
  * Wake who reads, when other packets have come, too: one that is woken for each datagram of many sleeps again before
  * the next. But before the receive buffer is full.
  */
-static void wake_reader(struct vst_link *link, struct sock *sk)
+static void wake_reader(struct vst_link *link, struct sock *sk, u32 len)
 {
 	sock_hold(sk);
-	vst_rx_accepted(link, sk);
+	vst_rx_accepted(link, sk, len);
 	if (atomic_read(&sk->sk_rmem_alloc) >= READ_ONCE(sk->sk_rcvbuf) / 2)
 		vst_rx_settle(link);
 }
@@ -674,6 +674,9 @@ static enum vst_stat deliver(struct receiver r, struct vst_link *link, struct vs
 		kfree_skb(skb);
 		return r.what;
 	}
+	/* Once queued it is the reader's. */
+	u32 len = skb ? skb->len : 0;
+
 	if (!skb) {
 		r.what = VST_STAT_DGRAM_RX_NO_MEMORY;
 	} else {
@@ -682,7 +685,7 @@ static enum vst_stat deliver(struct receiver r, struct vst_link *link, struct vs
 			kfree_skb(skb);
 			r.what = VST_STAT_DGRAM_RX_FULL;
 		} else if (link) {
-			wake_reader(link, r.sk);
+			wake_reader(link, r.sk, len);
 		} else {
 			r.sk->sk_data_ready(r.sk);
 		}

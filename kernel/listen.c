@@ -261,7 +261,7 @@ static bool serve_now(struct vst_link *link, struct sock *sk, const struct vsp_h
 	memalloc_noio_restore(noio);
 	release_sock(sk);
 	if (ok)
-		vst_rx_accepted(link, sk);
+		vst_rx_accepted(link, sk, 0);
 	else
 		sock_put(sk);
 	return ok || is_forgotten(link, ask);

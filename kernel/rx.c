@@ -375,35 +375,41 @@ void vst_rx_settle(struct vst_link *link)
 	vst_flow_put(flow);
 }
 
+/* Of @len bytes more the reader will hear, now if it is much: it can copy while the next packets come. */
+static void count_unwoken(struct vst_link *link, u32 len)
+{
+	link->rx_unwoken_bytes += max_t(u32, len, VST_WAKE_BYTES / VST_WAKE_PACKETS);
+	if (link->rx_unwoken_bytes >= VST_WAKE_BYTES)
+		vst_rx_settle(link);
+}
+
 /* Other packets may follow at once. At most one flow or listener waits for them, and for no packets but its own. */
-static void wake_reader_soon(struct vst_link *link, struct vst_flow *flow)
+static void wake_reader_soon(struct vst_link *link, struct vst_flow *flow, u32 len)
 {
 	if (link->rx_unwoken != flow) {
 		vst_rx_settle(link);
 		vst_flow_get(flow);
 		link->rx_unwoken = flow;
-		link->rx_unwoken_packets = 0;
+		link->rx_unwoken_bytes = 0;
 	}
-	if (++link->rx_unwoken_packets == VST_WAKE_PACKETS)
-		vst_rx_settle(link);
+	count_unwoken(link, len);
 }
 
-/* The same with the connections of a listener, or a socket's datagrams; its reference is taken over. */
-void vst_rx_accepted(struct vst_link *link, struct sock *sk)
+/* The same with the connections of a listener, or a socket's datagrams, of @len bytes; its reference is taken over. */
+void vst_rx_accepted(struct vst_link *link, struct sock *sk, u32 len)
 {
 	if (link->rx_listener == sk) {
 		sock_put(sk);
 	} else {
 		vst_rx_settle(link);
 		link->rx_listener = sk;
-		link->rx_unwoken_packets = 0;
+		link->rx_unwoken_bytes = 0;
 	}
-	if (++link->rx_unwoken_packets == VST_WAKE_PACKETS)
-		vst_rx_settle(link);
+	count_unwoken(link, len);
 }
 
 /* Everything that needs a socket, or the link, after the flow's lock was dropped. */
-static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_result *res)
+static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_result *res, u32 len)
 {
 	struct sock *sk;
 
@@ -418,7 +424,7 @@ static void act(struct vst_link *link, struct vst_flow *flow, const struct rx_re
 		vst_send_ctl(flow, 0, 0);
 	}
 	if (res->wake_reader && !res->feed)
-		wake_reader_soon(link, flow);
+		wake_reader_soon(link, flow, len);
 	if (!res->bell && !res->feed && !res->wake_writer)
 		return;
 	sk = vst_flow_sock(flow);
@@ -470,7 +476,7 @@ static bool rx_flow(struct vst_link *link, struct vst_flow *flow, const struct v
 	if (v.acts & VSP_ACT_DISCARD)
 		discard(flow, payload->len, &res);
 	spin_unlock(&flow->lock);
-	act(link, flow, &res);
+	act(link, flow, &res, payload->len);
 	return !res.no_flow;
 }
 

@@ -55,8 +55,9 @@ enum {
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
 	VST_STRAIGHT_MIN = 8192,     /* bytes of a write that goes straight to the ring: smaller ones go together */
-	/* Packets of a flow, or connections of a listener, that may come before it is woken, while more do. */
+	/* Packets of a flow, or connections of a listener, or their bytes, that come at most before it is woken. */
 	VST_WAKE_PACKETS = 32,
+	VST_WAKE_BYTES = 64 << 10,
 	VST_SPARES = 4,		     /* blocks of 64 KiB that a link keeps for its next packets */
 	/* Pieces of zero-copy payload in a packet: the largest payload, not aligned, where a page has 4 KiB. */
 	VST_ZC_FRAGS = 17,
@@ -469,7 +470,7 @@ enum vst_drop {
  * The receive worker's own:
  * @rx_unwoken: a flow whose reader has yet to hear of what arrived, with a reference, or NULL
  * @rx_listener: the same of a listener that got connections, or a socket, datagrams; at most one of both is there
- * @rx_unwoken_packets: how many packets that is
+ * @rx_unwoken_bytes: how much that is, a packet counting at least VST_WAKE_BYTES / VST_WAKE_PACKETS
  *
  * @rejects: packets refused, by reason; atomic
  * @stats: other counters, enum vst_stat; atomic
@@ -510,7 +511,7 @@ struct vst_link {
 
 	struct vst_flow *rx_unwoken;
 	struct sock *rx_listener;
-	u32 rx_unwoken_packets;
+	u32 rx_unwoken_bytes;
 
 	atomic64_t rejects[NUM_VSP_REJECTS];
 	atomic64_t stats[NUM_VST_STATS];
@@ -636,7 +637,7 @@ static inline u32 vst_lowat(const struct vst_flow *flow, int rcvlowat)
 /* rx.c */
 bool vst_rx_ready(const struct vst_link *link);
 void vst_rx_settle(struct vst_link *link);
-void vst_rx_accepted(struct vst_link *link, struct sock *sk);
+void vst_rx_accepted(struct vst_link *link, struct sock *sk, u32 len);
 void vst_rx(struct vst_link *link, const struct vsp_wire *wire, u32 have, struct vst_payload *payload);
 
 /* listen.c */
