@@ -158,10 +158,11 @@ static int set_owner(struct vh_dev *dev)
 	dev->mm = get_task_mm(current);
 	if (!dev->mm)
 		return -ESRCH;
-	err = vh_worker_start(&dev->rings[VH_TO_GUEST].worker, dev, vh_to_guest);
+	/* Programs on the host wake it, who go on writing: what they write meanwhile goes together. */
+	err = vh_worker_start(&dev->rings[VH_TO_GUEST].worker, dev, vh_to_guest, SCHED_BATCH);
 	if (err)
 		goto put_mm;
-	err = vh_worker_start(&dev->rings[VH_FROM_GUEST].worker, dev, vh_from_guest);
+	err = vh_worker_start(&dev->rings[VH_FROM_GUEST].worker, dev, vh_from_guest, SCHED_NORMAL);
 	if (!err) {
 		vh_near_new(&dev->rings[VH_TO_GUEST], dev->mm);
 		return 0;

@@ -417,7 +417,7 @@ void vh_near_write(struct vh_near *near, void __user *ptr, const void *from, u32
 u32 vh_near_copy(struct vh_near *near, void __user *ptr, struct iov_iter *from, u32 len);
 
 /* worker.c */
-int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev));
+int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev), u32 policy);
 void vh_worker_stop(struct vh_worker *w);
 void vh_worker_free(struct vh_worker *w);
 void vh_worker_wake(struct vh_worker *w);

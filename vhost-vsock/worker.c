@@ -13,6 +13,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/sched/task.h>
+#include <uapi/linux/sched/types.h>
 
 #include "host.h"
 
@@ -101,11 +102,13 @@ static int run(void *data)
  * @w: zeroed memory
  * @dev: the device
  * @turn: what it does when it is woken
+ * @policy: SCHED_NORMAL, or SCHED_BATCH: it does not take the processor from those who wake it
  *
  * Return: 0 or an error. Waking it before is harmless.
  */
-int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev))
+int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct vh_dev *dev), u32 policy)
 {
+	const struct sched_attr attr = { .size = sizeof(attr), .sched_policy = policy };
 	struct task_struct *task;
 	int err;
 
@@ -114,7 +117,7 @@ int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct
 	task = kthread_create(run, w, "vhost-%d", current->pid);
 	if (IS_ERR(task))
 		return PTR_ERR(task);
-	err = cgroup_attach_task_all(current, task);
+	err = sched_setattr_nocheck(task, &attr) ?: cgroup_attach_task_all(current, task);
 	if (err) {
 		kthread_stop(task);
 		return err;
