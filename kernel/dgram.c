@@ -566,6 +566,8 @@ static int stage(struct vst_flow *flow, const struct dgram_path *p, struct sock 
 
 static int send_over(struct vst_dgram_sock *d, const struct dgram_path *p, struct msghdr *msg, u32 len)
 {
+	const struct vsp_hdr hdr = piece_hdr(p, (struct vsp_dgram_piece){ .len = len });
+	const struct vst_write w = { .from = &msg->msg_iter, .len = len, .dgram = &hdr };
 	const struct vst_dgrams *peer = &p->link->dgrams;
 	struct vst_flow *flow;
 	LIST_HEAD(pkts);
@@ -578,6 +580,8 @@ static int send_over(struct vst_dgram_sock *d, const struct dgram_path *p, struc
 	flow = flow_over(d, p->link);
 	if (!flow)
 		return -ENOBUFS;
+	if (vst_went_straight(flow, &w))
+		return len;
 	err = stage(flow, p, d->sk, msg, len, &pkts);
 	if (err) {
 		vst_pkts_free(&pkts);
@@ -670,13 +674,13 @@ static void wake_reader(struct vst_link *link, struct sock *sk, u32 len)
  */
 static enum vst_stat deliver(struct receiver r, struct vst_link *link, struct vsp_addr src, struct sk_buff *skb)
 {
+	/* Once queued it is the reader's. */
+	u32 len = skb ? skb->len : 0;
+
 	if (!r.sk) {
 		kfree_skb(skb);
 		return r.what;
 	}
-	/* Once queued it is the reader's. */
-	u32 len = skb ? skb->len : 0;
-
 	if (!skb) {
 		r.what = VST_STAT_DGRAM_RX_NO_MEMORY;
 	} else {

@@ -1036,17 +1036,10 @@ static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len)
 	return false;
 }
 
-/* Does all of it go to the ring at once? Then there is no more to do. */
-static bool went_straight(struct vst_flow *flow, struct msghdr *msg, u32 len, u32 flags)
-{
-	const struct vst_link_ops *ops = flow->link->ops;
-
-	return len >= VST_STRAIGHT_MIN && ops->write && ops->write(flow, &msg->msg_iter, len, flags);
-}
-
 /* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */
 static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, const struct zc_send *zc)
 {
+	struct vst_write w = { .from = &msg->msg_iter };
 	struct vst_pkt *pkt;
 	LIST_HEAD(pkts);
 	u32 granted, got;
@@ -1056,7 +1049,8 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, 
 	spin_unlock(&flow->lock);
 	if (!granted)
 		return 0;
-	if (!zc->uarg && (went_behind(flow, msg, granted) || went_straight(flow, msg, granted, 0)))
+	w.len = granted;
+	if (!zc->uarg && (went_behind(flow, msg, granted) || vst_went_straight(flow, &w)))
 		return granted;
 	pkt = pkt_from(flow, msg, granted, zc);
 	if (IS_ERR(pkt)) {
@@ -1111,13 +1105,14 @@ static int stage_message(struct vst_flow *flow, struct msghdr *msg, struct vsp_f
 static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
 {
 	struct vsp_frag frag = { .left = len, .flags = msg->msg_flags & MSG_EOR ? VSP_SEQ_EOR : 0 };
+	const struct vst_write w = { .from = &msg->msg_iter, .len = len, .flags = frag.flags | VSP_SEQ_EOM };
 	struct zc_send zc;
 	LIST_HEAD(pkts);
 	int err = begin_zerocopy(&zc, flow, msg, len);
 
 	if (err)
 		return err;
-	if (!zc.uarg && len <= VSP_MAX_PAYLOAD && went_straight(flow, msg, len, frag.flags | VSP_SEQ_EOM))
+	if (!zc.uarg && vst_went_straight(flow, &w))
 		return 0;
 	err = stage_message(flow, msg, frag, &pkts, &zc);
 	if (err)

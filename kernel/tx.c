@@ -32,6 +32,18 @@ static void start_meter_timer(struct vst_flow *flow, u32 tries)
 		vst_flow_put(flow);
 }
 
+/* Does the peer hold as much as it may, so that so many packets more have to wait? */
+static bool is_full(const struct vst_flow *flow, u32 packets)
+{
+	return !vsp_meter_fits(&flow->meter, packets, flow->txc.peer_buf_alloc);
+}
+
+/* Is the peer to be asked what it has read? */
+static bool is_question_due(const struct vst_flow *flow)
+{
+	return !flow->asked && vsp_meter_ask(&flow->meter, flow->txc.peer_buf_alloc);
+}
+
 /*
  * Must payload wait until the peer has read more packets? Not in the middle of a message, which nobody can read. A
  * stock peer says by itself what it has read only when its window runs low, so it is asked.
@@ -42,8 +54,8 @@ static bool is_held(struct vst_flow *flow)
 	bool held, ask;
 
 	spin_lock(&flow->lock);
-	held = !flow->midway && !vsp_meter_fits(&flow->meter, packets, flow->txc.peer_buf_alloc);
-	ask = !flow->asked && (held || vsp_meter_ask(&flow->meter, flow->txc.peer_buf_alloc));
+	held = !flow->midway && is_full(flow, packets);
+	ask = is_question_due(flow) || (held && !flow->asked);
 	if (held && !flow->held) {
 		vst_count(flow->link, VST_STAT_TX_HELD, 1);
 		flow->traffic.tx_held++;
@@ -566,22 +578,30 @@ bool vst_may_write(struct vst_flow *flow)
 	may = link->up && !flow->mute && !flow->midway && list_empty(&flow->tx) && !link->midway &&
 	      !vst_link_waiting(link);
 	spin_unlock(&link->tx_lock);
-	if (!may)
-		return false;
+	if (!may || flow->key.type == VSP_TYPE_DGRAM)
+		return may;
 	spin_lock(&flow->lock);
-	may = vsp_meter_fits(&flow->meter, 1, flow->txc.peer_buf_alloc) &&
-	      (flow->asked || !vsp_meter_ask(&flow->meter, flow->txc.peer_buf_alloc));
+	may = !is_full(flow, 1) && !is_question_due(flow);
 	spin_unlock(&flow->lock);
 	return may;
 }
 
-/* It does: the header of @len bytes. */
-struct vsp_wire vst_written(struct vst_flow *flow, u32 len, u32 flags)
+/* It does: the header. */
+struct vsp_wire vst_written(struct vst_flow *flow, const struct vst_write *w)
 {
 	vst_count(flow->link, VST_STAT_TX_PACKETS, 1);
-	vst_count(flow->link, VST_STAT_TX_BYTES, len);
+	vst_count(flow->link, VST_STAT_TX_BYTES, w->len);
 	vst_count(flow->link, VST_STAT_TX_STRAIGHT, 1);
-	return vsp_encode(flow_hdr(flow, VSP_OP_RW, len, flags));
+	vst_count(flow->link, VST_STAT_DGRAM_TX, !!w->dgram);
+	return vsp_encode(w->dgram ? *w->dgram : flow_hdr(flow, VSP_OP_RW, w->len, w->flags));
+}
+
+/* Did all of it go to the ring at once? Then there is no more to do. What is small goes better with others. */
+bool vst_went_straight(struct vst_flow *flow, const struct vst_write *w)
+{
+	const struct vst_link_ops *ops = flow->link->ops;
+
+	return w->len >= VST_STRAIGHT_MIN && w->len <= VSP_MAX_PAYLOAD && ops->write && ops->write(flow, w);
 }
 
 /* Nothing more is to be expected of the writer for now: what is kept back leaves. */

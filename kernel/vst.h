@@ -375,6 +375,20 @@ struct vst_side {
 	atomic_t n_inboxes;
 };
 
+/**
+ * struct vst_write - a packet's payload that is still the writer's
+ * @from: where it is; goes on behind it when it was copied
+ * @len: bytes, up to VSP_MAX_PAYLOAD; of a connection they are granted
+ * @flags: VSP_SEQ_ of a message
+ * @dgram: the header of a datagram, all of which this is; NULL: it is a connection's
+ */
+struct vst_write {
+	struct iov_iter *from;
+	u32 len;
+	u32 flags;
+	const struct vsp_hdr *dgram;
+};
+
 /* What a link needs of the driver behind it. */
 struct vst_link_ops {
 	/*
@@ -386,10 +400,10 @@ struct vst_link_ops {
 	void (*drive)(struct vst_link *link);
 	/*
 	 * Copy payload from a writer to the ring at once, all of it or nothing; NULL: the driver cannot.
-	 * VST_STRAIGHT_MIN to VSP_MAX_PAYLOAD bytes, granted. In a process that owns the flow's socket; does not sleep.
-	 * It asks vst_may_write() before, with its ring locked, and calls vst_written() for the header.
+	 * In a process that owns the flow's socket; does not sleep. It asks vst_may_write() before, with its ring
+	 * locked, and calls vst_written() for the header. See vst_went_straight().
 	 */
-	bool (*write)(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags);
+	bool (*write)(struct vst_flow *flow, const struct vst_write *w);
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);
 	/* Free the driver's structure. Called once, when the last reference went. */
@@ -599,7 +613,8 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
 bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len);
 bool vst_may_write(struct vst_flow *flow);
-struct vsp_wire vst_written(struct vst_flow *flow, u32 len, u32 flags);
+struct vsp_wire vst_written(struct vst_flow *flow, const struct vst_write *w);
+bool vst_went_straight(struct vst_flow *flow, const struct vst_write *w);
 void vst_push(struct vst_flow *flow);
 void vst_tell_later(struct vst_flow *flow);
 void vst_tx_end(struct vst_flow *flow, bool rst);

@@ -429,7 +429,7 @@ struct file *vh_kick_end(struct vh_kick *k);
 bool vh_to_guest(struct vh_dev *dev);
 bool vh_from_guest(struct vh_dev *dev);
 void vh_drive(struct vh_dev *dev);
-bool vh_write(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags);
+bool vh_write(struct vst_flow *flow, const struct vst_write *w);
 void vh_forget_current(struct vh_dev *dev);
 void vh_free_scratch(struct vh_dev *dev);
 

@@ -316,24 +316,30 @@ void vh_drive(struct vh_dev *dev)
 		vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
 }
 
-/* Take buffers for @len bytes and fill them, but for headers. Returns how many, or 0: nothing was done. */
-static u32 copy_near(struct vh_dev *dev, struct vh_ring *r, struct iov_iter *from, u32 len)
+/* Fragments, of a datagram, are for a guest that puts them together. */
+static u32 most_pieces(const struct vh_dev *dev, const struct vst_write *w)
 {
-	u32 n = 0, done = 0, got = 0, want = 0;
+	return !w->dgram || READ_ONCE(dev->link.dgrams.fragments) ? VH_WRITE_CHAINS : 1;
+}
 
-	while (done < len && got == want && n < VH_WRITE_CHAINS && vh_ring_pop_near(r, &dev->written[n])) {
+/* Take buffers for all of it and fill them, but for headers. */
+static bool copy_near(struct vh_dev *dev, struct vh_ring *r, const struct vst_write *w)
+{
+	u32 most = most_pieces(dev, w), n = 0, done = 0, got = 0, want = 0;
+
+	while (done < w->len && got == want && n < most && vh_ring_pop_near(r, &dev->written[n])) {
 		struct vh_chain *c = &dev->written[n++];
 
-		want = min(len - done, c->bytes - VSP_HDR_LEN);
-		got = vh_near_copy(r->near, c->near + VSP_HDR_LEN, from, want);
+		want = min(w->len - done, c->bytes - VSP_HDR_LEN);
+		got = vh_near_copy(r->near, c->near + VSP_HDR_LEN, w->from, want);
 		done += got;
 	}
-	if (done == len)
-		return n;
+	if (done == w->len)
+		return true;
 	/* Too few buffers, or a page of the user's that is not there. */
-	iov_iter_revert(from, done);
+	iov_iter_revert(w->from, done);
 	r->last_avail -= n;
-	return 0;
+	return false;
 }
 
 /* What was filled is the guest's. */
@@ -354,7 +360,7 @@ static void use_near(struct vh_dev *dev, struct vh_ring *r, struct vsp_wire wire
 }
 
 /* See vst_link_ops.write. */
-bool vh_write(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags)
+bool vh_write(struct vst_flow *flow, const struct vst_write *w)
 {
 	struct vh_dev *dev = vh_dev_of(flow->link);
 	struct vh_ring *r = begin_near(dev);
@@ -362,9 +368,9 @@ bool vh_write(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags)
 
 	if (!r)
 		return false;
-	done = !dev->current_pkt && vst_may_write(flow) && copy_near(dev, r, from, len);
+	done = !dev->current_pkt && vst_may_write(flow) && copy_near(dev, r, w);
 	if (done)
-		use_near(dev, r, vst_written(flow, len, flags), len);
+		use_near(dev, r, vst_written(flow, w), w->len);
 	/* If not, it will be queued, and the worker hears of that. */
 	end_near(r, true);
 	return done;

@@ -21,6 +21,8 @@ enum {
 	BUFFER = 3776,
 	ROOM = BUFFER - VSP_HDR_LEN, /* payload of a receive buffer */
 	LARGE = VSP_HDR_LEN + VSP_MAX_PAYLOAD,
+	LONG_ROOM = 16384, /* enough to go straight: VST_STRAIGHT_MIN */
+	ROUNDS = 50,
 	REFUSALS = 100,	      /* a second: VST_DGRAM_REFUSALS */
 	REPLIES = 256,	      /* that may wait: VSP_REPLIES_DEFAULT */
 	GROWTH_MAX = 8 << 10, /* KiB that a flood may cost */
@@ -365,6 +367,30 @@ static void by_feature(void)
 	close(fd);
 }
 
+/* Large ones, from the program into the guest's buffers: whole as others, and in fragments only where they may be. */
+static void straight(void)
+{
+	int fd = host_socket();
+
+	begin(128, BUFFER);
+	for (u32 i = 0; i < ROUNDS; i++) {
+		host_writes(fd, LONG_ROOM + i, i);
+		guest_reads(PORT, LONG_ROOM + i, ROOM, i);
+	}
+	CHECK(counter(CID, "tx_straight") > ROUNDS / 2 && counter(CID, "dgram_tx") == ROUNDS);
+	guest_end(&g);
+
+	guest_begin(&g, CID, 128, VSP_HDR_LEN + LONG_ROOM, FEATURES | VU_BIT(VSP_F_DGRAM));
+	for (u32 i = 0; i < ROUNDS; i++) {
+		host_writes(fd, LONG_ROOM + 1, i);
+		host_writes(fd, LONG_ROOM, i);
+		guest_reads(PORT, LONG_ROOM, LONG_ROOM, i);
+	}
+	CHECK(counter(CID, "tx_straight") > 0 && counter(CID, "dgram_tx_dropped") == ROUNDS);
+	guest_end(&g);
+	close(fd);
+}
+
 /* Nobody bound: the guest is told, a hundred times a second at most; and so is a connected socket of the host. */
 static void refused(void)
 {
@@ -676,6 +702,7 @@ const struct test dgram_tests[] = {
 	{ "datagrams: a guest that did not ask, or refused, gets none: ENODEV", without_a_probe },
 	{ "datagrams: a pause forgets nothing, a reboot and another CID do", forgotten },
 	{ "datagrams by feature bit: no fragments before a probe", by_feature },
+	{ "datagrams that their writers put into the guest's buffers themselves", straight },
 	{ "datagrams for nobody: resets, but no flood of them; ECONNREFUSED", refused },
 	{ "datagrams: fragments that make none are counted and dropped", malformed },
 	{ "datagrams in fragments at random", storm_of_fragments },
