@@ -146,6 +146,7 @@ enum { VH_MAP_DESC, VH_MAP_AVAIL, VH_MAP_USED, NUM_VH_MAPS };
  *
  * Under the ring's lock:
  * @mapped: the maps are there; read without it, too
+ * @missed: the buffer that @wanted is about, or of no length
  * @used: buffers that writers filled, since @idle looked
  * @fetched: pages that were fetched, likewise
  * @maps: the ring
@@ -160,6 +161,7 @@ struct vh_near {
 	struct delayed_work idle;
 	bool wanted;
 	bool mapped;
+	struct vh_span missed;
 	u32 used;
 	u32 fetched;
 	struct vh_map maps[NUM_VH_MAPS];

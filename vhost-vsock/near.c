@@ -329,6 +329,7 @@ void vh_near_drop(struct vh_ring *r)
 	if (!near)
 		return;
 	unmap_ring(near);
+	near->missed.len = 0;
 	for (set = 0; set < ARRAY_SIZE(near->slots); set++) {
 		for (way = 0; way < VH_NEAR_WAYS; way++)
 			empty(&near->slots[set][way]);

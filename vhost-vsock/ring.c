@@ -315,6 +315,7 @@ bool vh_ring_pop_near(struct vh_ring *r, struct vh_chain *c)
 	if (!waiting(r, &n) || n <= 0 || !peek(r, r->last_avail, c) || c->bytes <= VSP_HDR_LEN)
 		return false;
 	if (!vh_near_has(r->near, r->segs[0].ptr, c->bytes)) {
+		r->near->missed = (struct vh_span){ .ptr = r->segs[0].ptr, .len = c->bytes };
 		WRITE_ONCE(r->near->wanted, true);
 		return false;
 	}
@@ -324,10 +325,14 @@ bool vh_ring_pop_near(struct vh_ring *r, struct vh_chain *c)
 	return true;
 }
 
-/* Have the next buffers ready for writers, if they missed any. It is their worker that asks. */
+/*
+ * Have the next buffers ready for writers, if they missed any. It is their worker that asks. The one that was missed it
+ * has used, and that will come again.
+ */
 enum vsp_reject vh_ring_fetch(struct vh_ring *r)
 {
 	struct vh_near *near = r->near;
+	struct vh_span missed;
 	struct vh_chain c;
 	u32 i;
 	s32 n;
@@ -336,7 +341,9 @@ enum vsp_reject vh_ring_fetch(struct vh_ring *r)
 	if (!near || !READ_ONCE(near->wanted))
 		return VSP_OK;
 	WRITE_ONCE(near->wanted, false);
-	if (!vh_near_begin(near, r))
+	missed = near->missed;
+	near->missed.len = 0;
+	if (!vh_near_begin(near, r) || !vh_near_fetch(near, missed.ptr, missed.len))
 		return VSP_OK;
 	if (!waiting(r, &n))
 		return VSP_REJECT_MEMORY;

@@ -383,10 +383,13 @@ static void straight(void)
 	guest_begin(&g, CID, 128, VSP_HDR_LEN + LONG_ROOM, FEATURES | VU_BIT(VSP_F_DGRAM));
 	for (u32 i = 0; i < ROUNDS; i++) {
 		host_writes(fd, LONG_ROOM + 1, i);
-		host_writes(fd, LONG_ROOM, i);
-		guest_reads(PORT, LONG_ROOM, LONG_ROOM, i);
+		counter_reaches(CID, "dgram_tx_dropped", i + 1);
+		for (u32 j = 0; j < 4; j++) {
+			host_writes(fd, LONG_ROOM, j);
+			guest_reads(PORT, LONG_ROOM, LONG_ROOM, j);
+		}
 	}
-	CHECK(counter(CID, "tx_straight") > 0 && counter(CID, "dgram_tx_dropped") == ROUNDS);
+	CHECK(counter(CID, "tx_straight") > ROUNDS && counter(CID, "dgram_tx_dropped") == ROUNDS);
 	guest_end(&g);
 	close(fd);
 }
