@@ -292,12 +292,14 @@ static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 	struct vh_chain c;
 
 	INIT_LIST_HEAD(&turn.copied);
-	while (turn.packets < VH_DRIVE_PACKETS && turn.bytes < VH_DRIVE_BYTES && vh_ring_pop_near(r, &c)) {
+	while (work_waits(dev) && vh_ring_pop_near(r, &c)) {
 		if (!choose(dev, &out)) {
 			vh_ring_unpop(r);
 			break;
 		}
 		if (WARN_ON_ONCE(put(dev, r, &turn, &c, &out) != VSP_OK))
+			break;
+		if (turn.packets == VH_DRIVE_PACKETS || turn.bytes >= VH_DRIVE_BYTES)
 			break;
 	}
 	account_copied(dev, &turn);
