@@ -45,6 +45,8 @@ enum {
 	VH_NEAR_AHEAD = 64,				   /* posted buffers that are fetched at once */
 	VH_NEAR_PATIENCE = 1024, /* pages fetched, beyond one for each buffer used, that are too many */
 	VH_NEAR_IDLE_MS = 1000,	 /* without a writer, after which nothing is kept */
+	VH_VAIN_KICKS = 64,   /* in a row that a thread was woken by for nothing, after which it rests for so long: */
+	VH_VAIN_US = 200,
 	VH_DRIVE_PACKETS = 64, /* packets, and bytes, that a writer moves, of anybody's, before the worker does */
 	VH_DRIVE_BYTES = 128 << 10,
 	VH_WRITE_CHAINS = 32,	 /* buffers that one write fills */
@@ -175,8 +177,10 @@ struct vh_near {
  * @task: the thread
  * @pending: bit 0: there may be something to do
  * @turn: does it
+ * @kicked: the guest said so; without a lock
  *
  * The thread's own:
+ * @vain_kicks: how often it did since the last time that there was a buffer to be used
  * @idle_since: when it last had nothing to do, in nanoseconds
  * @poll_pays: the next work came before polling would have been given up
  * @polls_won: how often polling found work; read without a lock
@@ -186,7 +190,9 @@ struct vh_worker {
 	struct task_struct *task;
 	unsigned long pending;
 	bool (*turn)(struct vh_dev *dev);
+	bool kicked;
 
+	u32 vain_kicks;
 	u64 idle_since;
 	bool poll_pays;
 	u64 polls_won;

@@ -6,6 +6,7 @@
  * even in a page fault of that memory: the one who could serve the fault may be the process that is closing.
  */
 #include <linux/cgroup.h>
+#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/kthread.h>
 #include <linux/moduleparam.h>
@@ -71,9 +72,26 @@ static bool came_soon(const struct vh_worker *w)
 	return ns && local_clock() - w->idle_since < ns;
 }
 
+/*
+ * A guest that does nothing but kick would have a processor for each thread all the time, which others could use. Kicks
+ * that come meanwhile are one. Writers may use buffers without the thread.
+ */
+static void rest(struct vh_worker *w, bool was_kicked, bool used)
+{
+	if (used)
+		w->vain_kicks = 0;
+	else if (was_kicked && w->vain_kicks < VH_VAIN_KICKS)
+		w->vain_kicks++;
+	else if (was_kicked)
+		usleep_range(VH_VAIN_US, 2 * VH_VAIN_US);
+}
+
 static int run(void *data)
 {
 	struct vh_worker *w = data;
+	const struct vh_ring *r = container_of(w, struct vh_ring, worker);
+	bool was_kicked;
+	u16 before;
 
 	allow_kernel_signal(SIGKILL);
 	kthread_use_mm(w->dev->mm);
@@ -88,8 +106,11 @@ static int run(void *data)
 		}
 		__set_current_state(TASK_RUNNING);
 		w->poll_pays |= came_soon(w);
+		was_kicked = xchg(&w->kicked, false);
+		before = READ_ONCE(r->last_avail);
 		if (w->turn(w->dev))
 			set_bit(0, &w->pending);
+		rest(w, was_kicked, READ_ONCE(r->last_avail) != before);
 		cond_resched();
 	}
 	__set_current_state(TASK_RUNNING);
@@ -165,8 +186,10 @@ static int kicked(wait_queue_entry_t *entry, unsigned int mode, int sync, void *
 {
 	struct vh_kick *k = container_of(entry, struct vh_kick, entry);
 
-	if (key_to_poll(key) & EPOLLIN)
+	if (key_to_poll(key) & EPOLLIN) {
+		WRITE_ONCE(k->worker->kicked, true);
 		vh_worker_wake(k->worker);
+	}
 	return 0;
 }
 

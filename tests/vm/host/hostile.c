@@ -3,6 +3,7 @@
 #include "host.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,9 @@ enum {
 	GROWTH_MAX = 8 << 10,
 	/* And no more than this where the host's programs have closed all that it asked for. */
 	BOUND = 16 << 10,
+	VAIN_KICKS = 64, /* VH_VAIN_KICKS */
+	VAIN_US = 200,
+	KICKING_MS = 1000,
 };
 
 static struct guest g;
@@ -556,6 +560,51 @@ static void all_limits(void)
 	guest_end(&g);
 }
 
+/* How often the device's threads have gone to sleep. */
+static u64 sleeps(void)
+{
+	char name[32], path[64];
+	glob_t found;
+	u64 sum = 0;
+
+	snprintf(name, sizeof(name), "vhost-%d\n", getpid());
+	CHECK(!glob("/proc/[0-9]*", 0, NULL, &found));
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		char comm[32] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "%s/comm", found.gl_pathv[i]);
+		file = fopen(path, "r");
+		if (!file)
+			continue;
+		if (fgets(comm, sizeof(comm), file) && !strcmp(comm, name)) {
+			snprintf(path, sizeof(path), "%s/status", found.gl_pathv[i]);
+			sum += (u64)number_in(path, "voluntary_ctxt_switches:");
+		}
+		fclose(file);
+	}
+	globfree(&found);
+	return sum;
+}
+
+/* Each turn for nothing may be followed by a rest, and by a sleep until the next kick: for both threads. */
+static void kicks_in_vain(void)
+{
+	u64 before, after, began, kicks, one = 1;
+
+	guest_begin(&g, CID, 256, 3776, FEATURES);
+	before = sleeps();
+	CHECK(before > 0);
+	began = now_ms();
+	for (kicks = 0; now_ms() < began + KICKING_MS; kicks++)
+		CHECK(write(g.peer.f.drv[kicks % 2].kick_fd, &one, sizeof(one)) > 0 || errno == EAGAIN);
+	after = sleeps();
+	fprintf(stderr, "# %llu kicks, %llu sleeps\n", (unsigned long long)kicks, (unsigned long long)(after - before));
+	CHECK(kicks > (u64)10 * VAIN_KICKS && after - before > VAIN_KICKS);
+	CHECK(after - before <= 2 * 2 * (VAIN_KICKS + (now_ms() - began + 1) * 1000 / VAIN_US));
+	guest_end(&g);
+}
+
 const struct test hostile_tests[] = {
 	{ "200,000 credit requests without a buffer for the answer: one answer, no memory", credit_requests },
 	{ "packets without a connection: 256 answers wait, the rest stays in the ring", unknown_flood },
@@ -568,6 +617,7 @@ const struct test hostile_tests[] = {
 	{ "a guest cannot speak for another", forged },
 	{ "closed connections that a guest does not agree to: some wait, the others are reset", orphans },
 	{ "resets that a guest does not take: some wait, of the others it hears when it asks", resets_that_wait },
+	{ "kicks without a packet: the device's threads rest", kicks_in_vain },
 	{ "all that a guest can make the host hold, at once: 16 MiB at most", all_limits },
 	{ NULL, NULL },
 };

@@ -117,6 +117,14 @@ static void ring_bells(void)
 		CHECK(write(g.peer.f.drv[i].kick_fd, &one, sizeof(one)) > 0 || errno == EAGAIN);
 }
 
+/* Its processor is as busy with something else. */
+static void compute(void)
+{
+	flood((struct flow){ .host_port = NOBODY, .guest_port = 50 }, VSP_OP_RW, FLOWS, BUSY_PACKETS);
+	for (;;)
+		CHECK(getppid() > 0);
+}
+
 /* Chains of as many pieces as there may be, with @len bytes in each. */
 static void send_chains(u32 len)
 {
@@ -246,6 +254,7 @@ int neighbours_list(void)
 		void (*run)(void);
 	} all[] = {
 		{ "honest", be_honest },
+		{ "computing", compute },
 		{ "credit_requests", ask_for_credit },
 		{ "no_connection", talk_to_nobody },
 		{ "requests", open_and_leave },
