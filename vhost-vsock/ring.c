@@ -343,8 +343,9 @@ enum vsp_reject vh_ring_fetch(struct vh_ring *r)
 	WRITE_ONCE(near->wanted, false);
 	missed = near->missed;
 	near->missed.len = 0;
-	if (!vh_near_begin(near, r) || !vh_near_fetch(near, missed.ptr, missed.len))
+	if (!vh_near_begin(near, r))
 		return VSP_OK;
+	vh_near_fetch(near, missed.ptr, missed.len);
 	if (!waiting(r, &n))
 		return VSP_REJECT_MEMORY;
 	for (i = 0; (s32)i < n && i < VH_NEAR_AHEAD; i++) {
