@@ -57,7 +57,8 @@ RINGS = {
     "kapi": Ring("what a program sees of the kernel modules, in VMs", ["."], modules=True, needs=["vm", "modules"]),
     "vm": Ring("stock kernels, our modules and the daemon together, in VMs", ["."], modules=True,
                needs=["vm", "modules"]),
-    "bench": Ring("that the benchmarks run; figures are for tests/bench by hand", ["."], needs=["bench"]),
+    "bench": Ring("that the benchmarks run; figures are for tests/bench by hand", ["."], modules=True,
+                  needs=["bench", "vm", "modules"]),
     "debug": Ring("kernels with KASAN, lockdep and fault injection (long)", ["."], needs=["vm", "uml"], ci=False),
 }
 
