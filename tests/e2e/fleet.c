@@ -116,6 +116,35 @@ static void truncated_memory(void)
 	fix_fleet_end(f, 3);
 }
 
+/*
+ * A front-end makes the eventfd by which it is called wait, and fills it. It loses its own guest; the one that the same
+ * thread serves goes on.
+ */
+static void blocking_doorbell(void)
+{
+	static struct fix f[2];
+	const u64 full = UINT64_MAX - 1, one = 1;
+	struct pollfd end = { .events = POLLIN };
+	int fd[2], call;
+
+	fix_fleet(f, 2, NULL, NULL);
+	for (u32 i = 0; i < 2; i++) {
+		fix_guest(&f[i], 16, 3776);
+		fd[i] = open_one(&f[i], fix_listener(&f[i], 1000), 1000);
+	}
+	call = f[0].peer.f.drv[0].call_fd;
+	CHECK(vu_drv_await(&f[0].peer.f.drv[0]));
+	CHECK(!fcntl(call, F_SETFL, fcntl(call, F_GETFL) & ~O_NONBLOCK));
+	CHECK(write(call, &full, sizeof(full)) == sizeof(full));
+	fix_write(fd[0], &one, 1);
+	say(&f[1], fd[1], 'x');
+	end.fd = f[0].peer.f.chan.fd;
+	CHECK(poll(&end, 1, PEER_WAIT_MS) == 1 && (end.revents & POLLHUP));
+	fix_await_said(&f[0], "its doorbell block", 1);
+	say(&f[1], fd[1], 'y');
+	fix_fleet_end(f, 2);
+}
+
 static void read_again(void)
 {
 	static const char *const keys[][3] = {
@@ -298,6 +327,7 @@ const struct test fleet_tests[] = {
 	{ "fleet: each guest has its own connections", each_its_own },
 	{ "fleet: threads are bounded", threads_are_bounded },
 	{ "fleet: guests that take their memory away", truncated_memory },
+	{ "fleet: a front-end whose doorbell blocks", blocking_doorbell },
 	{ "fleet: a file read again", read_again },
 	{ "fleet: a listener handed in", handed_listener },
 	{ "fleet: a connection handed in", handed_connection },

@@ -2,6 +2,7 @@
 #include "daemon/loop.h"
 
 #include "daemon/guest.h"
+#include "daemon/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -99,14 +100,65 @@ static bool serve_due(struct vsd_loop *l, bool everybody)
 	return busy;
 }
 
+static void set_timer(struct vsd_loop *l, u64 ns)
+{
+	const struct timespec every = { .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u) };
+	const struct itimerspec its = { .it_interval = every, .it_value = every };
+
+	l->ticking = ns != 0;
+	timer_settime(l->timer, 0, &its, NULL);
+}
+
+/* In the thread, wherever it is. That it came is enough for a system call that waits; one who sleeps needs no ticks. */
+static void tick(int sig, siginfo_t *info, void *context)
+{
+	struct vsd_loop *l = info->si_value.sival_ptr;
+	int err = errno;
+
+	(void)sig;
+	(void)context;
+	if (info->si_code == SI_TIMER && !l->awake)
+		set_timer(l, 0);
+	errno = err;
+}
+
+/* Of the calling thread. */
+static int make_timer(struct vsd_loop *l)
+{
+	struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM, .sigev_value.sival_ptr = l };
+	struct sigaction sa = { .sa_sigaction = tick, .sa_flags = SA_SIGINFO };
+
+	ev._sigev_un._tid = gettid();
+	sigaction(SIGALRM, &sa, NULL);
+	return timer_create(CLOCK_MONOTONIC, &ev, &l->timer) ? -errno : 0;
+}
+
+static int sleep_until_due(struct vsd_loop *l, struct epoll_event *events, bool again)
+{
+	int n;
+
+	l->awake = false;
+	n = epoll_wait(l->epfd, events, EVENTS_MAX, sleep_ms(l, again));
+	l->awake = true;
+	if (!l->ticking)
+		set_timer(l, VSD_STUCK_MS * VSD_MS);
+	return n;
+}
+
 static void *run(void *arg)
 {
 	struct epoll_event events[EVENTS_MAX];
 	struct vsd_loop *l = arg;
-	bool again = false;
+	bool again = false, timed = !make_timer(l);
 
+	if (!timed) {
+		vsd_log(VSD_WARN, "vsockd", "no timer: %s; a front-end can make a thread wait; raise `ulimit -i`",
+			strerror(errno));
+		/* It needs not be started. */
+		l->ticking = true;
+	}
 	while (!l->stop) {
-		int n = epoll_wait(l->epfd, events, EVENTS_MAX, sleep_ms(l, again));
+		int n = sleep_until_due(l, events, again);
 		bool called = false, busy;
 
 		l->now = monotonic();
@@ -125,6 +177,8 @@ static void *run(void *arg)
 		if (called)
 			serve_call(l);
 	}
+	if (timed)
+		timer_delete(l->timer);
 	return NULL;
 }
 

@@ -11,12 +11,20 @@
 #include "vu/ring.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <time.h>
 
 enum {
 	VSD_BATCH_PACKETS = 256, /* packets from the guest between two publications of the used ring */
 	VSD_BATCH_IOV = 2048,	 /* their memory segments; more than VU_CHAIN_IOV_MAX, so that any chain fits */
 };
 #define VSD_MS 1000000ull /* ns */
+
+/*
+ * What keeps a thread longer in one system call is interrupted: none of them should wait, but some descriptors are
+ * shared with those who may want them to.
+ */
+#define VSD_STUCK_MS 500
 
 struct vsd_guest;
 
@@ -73,6 +81,7 @@ struct vsd_segments {
  * @call_fd: somebody calls; @call_watch: for epoll
  * @lock: of @fn and @arg, what is called; @fn is NULL again when it was done, and @done is signalled
  * @stop: the thread ends
+ * @timer: interrupts a turn every VSD_STUCK_MS; @ticking: it runs; @awake: a turn is under way
  */
 struct vsd_loop {
 	int epfd;
@@ -93,6 +102,9 @@ struct vsd_loop {
 	vsd_loop_fn fn;
 	void *arg;
 	bool stop;
+	timer_t timer;
+	volatile sig_atomic_t ticking;
+	volatile sig_atomic_t awake;
 };
 
 /* Start a thread without guests. 0 or -errno. */

@@ -47,6 +47,9 @@ static const int free_calls[] = {
 	__NR_futex,
 	__NR_clock_gettime,
 	__NR_clock_nanosleep,
+	__NR_timer_create,
+	__NR_timer_settime,
+	__NR_timer_delete,
 	__NR_getrandom,
 	__NR_restart_syscall,
 #ifdef __NR_epoll_wait

@@ -177,8 +177,13 @@ static void kicked(struct vsd_guest *g, u32 ring)
 
 	if (fd < 0)
 		return;
-	for (u32 i = 0; g->drain_kick[ring] && i < VSD_MESSAGES && read(fd, bytes, sizeof(bytes)) > 0; i++)
-		;
+	for (u32 i = 0; g->drain_kick[ring] && i < VSD_MESSAGES; i++) {
+		ssize_t n = read(fd, bytes, sizeof(bytes));
+
+		g->dev.rings[ring].stuck |= n < 0 && errno == EINTR;
+		if (n <= 0)
+			break;
+	}
 	if (ring == VU_RING_TX)
 		g->from_due = true;
 	if (ring == VU_RING_RX)
@@ -212,11 +217,24 @@ void vsd_session_again(struct vsd_guest *g)
 		poll_front_ends(g, true);
 }
 
+/* Did it take O_NONBLOCK off a doorbell that it shares with us, and had us wait there? */
+static bool is_stuck(const struct vsd_guest *g)
+{
+	bool stuck = false;
+
+	for (u32 i = 0; i < VU_RINGS_MAX; i++)
+		stuck |= g->dev.rings[i].stuck;
+	return stuck;
+}
+
 bool vsd_session_broken(struct vsd_guest *g)
 {
-	if (!g->dev.mem.lost)
+	if (g->dev.mem.lost)
+		end_session(g, "it took the guest's memory away");
+	else if (is_stuck(g))
+		end_session(g, "it made its doorbell block, and all guests of its thread wait");
+	else
 		return false;
-	end_session(g, "it took the guest's memory away");
 	return true;
 }
 

@@ -75,6 +75,7 @@ static void ring_stop(struct vu_ring *r)
 	ring_halt(r);
 	close_fd(&r->call_fd);
 	close_fd(&r->err_fd);
+	r->stuck = false;
 }
 
 void vu_dev_end(struct vu_dev *d)

@@ -36,11 +36,15 @@ static int recv_reply(struct vu_front *f)
 	s64 until = now_ms() + VU_FRONT_REPLY_MS, left;
 	const char *why;
 	enum vu_chan_got got;
+	int n;
 
 	/* The socket of a device that is trusted is one that waits. */
 	while ((got = vu_chan_recv(&f->chan, &why)) == VU_CHAN_MORE && f->opts.wary) {
 		left = until - now_ms();
-		if (left <= 0 || poll(pfd, f->opts.hurry_fd ? 2 : 1, (int)left) <= 0)
+		n = left > 0 ? poll(pfd, f->opts.hurry_fd ? 2 : 1, (int)left) : 0;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
 			break;
 		if (pfd[1].revents)
 			return -EINTR;

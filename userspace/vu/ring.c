@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "vu/ring.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -259,7 +260,6 @@ static bool call_due(struct vu_ring *r)
 void vu_ring_publish(struct vu_ring *r)
 {
 	const u64 one = 1;
-	ssize_t ignored;
 
 	if (r->slots)
 		vu_slots_publish(r->slots);
@@ -271,11 +271,11 @@ void vu_ring_publish(struct vu_ring *r)
 	store_used(r, 2, r->published);
 	/* Pairs with the driver's barrier between setting its event index (or flag) and looking at ours once more. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (!call_due(r) || r->call_fd < 0)
+	if (!call_due(r) || r->call_fd < 0 || r->stuck)
 		return;
-	/* Full (EAGAIN) means that a call is pending already. */
-	ignored = write(r->call_fd, &one, sizeof(one));
-	(void)ignored;
+	/* Full (EAGAIN) means that a call is pending already. It does not wait unless the front-end makes it. */
+	if (write(r->call_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		r->stuck = true;
 }
 
 bool vu_ring_await_past(struct vu_ring *r, u16 left)

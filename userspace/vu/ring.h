@@ -42,6 +42,7 @@ enum {
  * @broken: the driver broke a rule
  * @event_idx: VU_F_EVENT_IDX was negotiated; @indirect: VU_F_INDIRECT_DESC
  * @calls_forced: a call is due whatever the driver's event index says: the first after a start
+ * @stuck: the front-end made one of its doorbells wait, and a signal had to end that
  */
 struct vu_ring {
 	struct vu_slots *slots;
@@ -71,6 +72,7 @@ struct vu_ring {
 	bool indirect;
 	bool calls_forced;
 	bool logged;
+	bool stuck;
 };
 
 void vu_ring_init(struct vu_ring *r);
