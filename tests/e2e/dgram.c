@@ -204,6 +204,28 @@ static void arrives_and_is_answered(void)
 	CHECK(access(name, F_OK) && errno == ENOENT);
 }
 
+/* The name that answers go to is somebody else's: it stays that one's until nobody answers there. */
+static void name_is_taken(void)
+{
+	char suffix[32], path[120];
+	struct stat before, after;
+	int fd, taken;
+
+	begin(128, 3776, NULL);
+	snprintf(suffix, sizeof(suffix), "dgram@%u.%u", CID, GUEST_PORT);
+	snprintf(path, sizeof(path), "%s_%s", f->uds, suffix);
+	taken = host_socket(suffix);
+	fd = host_port(HOST_PORT);
+	CHECK(!stat(path, &before));
+	guest_send(HOST_PORT, GUEST_PORT, 10);
+	fix_await_said(f, path, 1);
+	CHECK(!stat(path, &after) && before.st_ino == after.st_ino);
+	close(taken);
+	guest_send(HOST_PORT, GUEST_PORT, 11);
+	host_expect(fd, 11, NULL);
+	fix_end(f);
+}
+
 /* One port of the guest talks to two of the host, and each answer says which one it comes from. */
 static void ports_are_kept_apart(void)
 {
@@ -937,6 +959,7 @@ static void forgotten_at_reset(void)
 
 const struct test dgram_tests[] = {
 	{ "datagrams of the guest arrive and are answered", arrives_and_is_answered },
+	{ "datagrams: the name for answers is taken", name_is_taken },
 	{ "datagrams of one guest port to several host ports", ports_are_kept_apart },
 	{ "datagrams of host clients", clients },
 	{ "datagrams: names of host clients", names_of_clients },

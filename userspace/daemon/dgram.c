@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include "daemon/path.h"
 #include "daemon/session.h"
 
 #include "kernel/proto/names.h"
@@ -182,15 +183,16 @@ static int bound_socket(const struct name *n)
 {
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	const int bytes = SOURCE_SNDBUF;
+	int err;
 
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	unlink(n->sa.sun_path);
-	if (!fchmod(fd, 0777) && !bind(fd, (const struct sockaddr *)&n->sa, n->len))
+	err = fchmod(fd, 0777) ? -errno : vsd_path_bind(fd, &n->sa, n->len, SOCK_DGRAM);
+	if (!err)
 		return fd;
 	close(fd);
-	return -errno;
+	return err;
 }
 
 static int watch_sock(struct vsd_guest *g, struct vsd_dgram_sock *s)
@@ -282,6 +284,7 @@ static struct vsd_dgram_sock *source(struct vsd_guest *g, enum vsd_dgram_kind ki
 	struct vsd_dgrams *d = &g->dgrams;
 	struct vsd_dgram_sock *s = find_source(g, kind, at);
 	struct name n;
+	int err = 0;
 
 	if (s)
 		return s;
@@ -294,9 +297,14 @@ static struct vsd_dgram_sock *source(struct vsd_guest *g, enum vsd_dgram_kind ki
 	s->kind = (u8)kind;
 	s->at = at;
 	s->used = g->loop->now;
-	s->fd = kind == VSD_DGRAM_SOURCE ? bound_socket(&n) : -1;
-	if ((kind == VSD_DGRAM_SOURCE && s->fd < 0) || watch_sock(g, s)) {
-		vsd_guest_warn(g, "no socket for datagrams of guest port %u: %s", at.port, strerror(errno));
+	s->fd = -1;
+	if (kind == VSD_DGRAM_SOURCE)
+		err = s->fd = bound_socket(&n);
+	if (err >= 0)
+		err = watch_sock(g, s);
+	if (err < 0) {
+		vsd_guest_warn(g, "no socket for datagrams of guest port %u at %s: %s", at.port,
+			       n.sa.sun_path[0] ? n.sa.sun_path : n.sa.sun_path + 1, strerror(-err));
 		if (s->fd >= 0)
 			close(s->fd);
 		free(s);

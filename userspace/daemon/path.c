@@ -32,22 +32,33 @@ void vsd_path_remove(const char *path)
 		unlink(path);
 }
 
-/* Is @path a socket at which nobody listens? */
-static bool is_stale(const char *path, int type)
+/* Is it a socket in the file system at which nobody listens? */
+static bool is_stale(const struct sockaddr_un *sa, socklen_t len, int type)
 {
-	struct vsd_name n = vsd_name_of(path);
 	struct stat st;
 	bool stale;
 	int fd;
 
-	if (vsd_path_abstract(path) || lstat(path, &st) || !S_ISSOCK(st.st_mode))
+	if (!sa->sun_path[0] || lstat(sa->sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return false;
 	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	stale = connect(fd, (struct sockaddr *)&n.sa, n.len) && errno == ECONNREFUSED;
+	stale = connect(fd, (const struct sockaddr *)sa, len) && errno == ECONNREFUSED;
 	close(fd);
 	return stale;
+}
+
+int vsd_path_bind(int fd, const struct sockaddr_un *sa, socklen_t len, int type)
+{
+	if (!bind(fd, (const struct sockaddr *)sa, len))
+		return 0;
+	if (errno != EADDRINUSE)
+		return -errno;
+	if (!is_stale(sa, len, type))
+		return -EADDRINUSE;
+	unlink(sa->sun_path);
+	return bind(fd, (const struct sockaddr *)sa, len) ? -errno : 0;
 }
 
 /* Nobody can connect yet: it does not listen. */
@@ -65,25 +76,17 @@ int vsd_path_listen(const char *component, const char *option, const char *path,
 {
 	struct vsd_name n = vsd_name_of(path);
 	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
+	/* The mode is of what bind() will create. */
+	int err = fd < 0 || fchmod(fd, access->mode) ? -errno : vsd_path_bind(fd, &n.sa, n.len, type);
 
-	/* The mode of what bind() will create. */
-	if (fd < 0 || fchmod(fd, access->mode))
-		goto fail;
-	if (bind(fd, (struct sockaddr *)&n.sa, n.len)) {
-		if (errno != EADDRINUSE)
-			goto fail;
-		if (!is_stale(path, type)) {
-			vsd_log(VSD_ERROR, component,
-				"--%s %s: somebody is using it; stop that program or choose another path", option,
-				path);
-			close(fd);
-			return -EADDRINUSE;
-		}
-		unlink(path);
-		if (bind(fd, (struct sockaddr *)&n.sa, n.len))
-			goto fail;
+	if (err == -EADDRINUSE) {
+		vsd_log(VSD_ERROR, component, "--%s %s: somebody is using it; stop that program or choose another path",
+			option, path);
+		close(fd);
+		return err;
 	}
+	if (err)
+		goto fail;
 	err = give_away(path, access);
 	if (err) {
 		vsd_log(VSD_ERROR, component, "--%s %s: cannot set its owner or mode: %s", option, path,
@@ -94,11 +97,11 @@ int vsd_path_listen(const char *component, const char *option, const char *path,
 	}
 	if (type == SOCK_DGRAM || !listen(fd, SOMAXCONN))
 		return fd;
+	err = -errno;
 fail:
-	err = errno;
 	vsd_log(VSD_ERROR, component, "--%s %s: %s; the directory must exist and be writable", option, path,
-		strerror(err));
+		strerror(-err));
 	if (fd >= 0)
 		close(fd);
-	return -err;
+	return err;
 }

@@ -43,6 +43,9 @@ static inline bool vsd_path_abstract(const char *path)
 	return path[0] == '@';
 }
 
+/* Bind a socket of @type; a path where nobody answers is taken over. 0 or -errno: -EADDRINUSE where somebody does. */
+int vsd_path_bind(int fd, const struct sockaddr_un *sa, socklen_t len, int type);
+
 /*
  * A socket of @type listening (or, of datagrams, bound) at @path, which --@option named; a path where nobody answers is
  * taken over. -errno after a message.
