@@ -56,6 +56,8 @@ EXPORT_SYMBOL_GPL(vst_link_reset);
 EXPORT_SYMBOL_GPL(vst_link_set_cid);
 EXPORT_SYMBOL_GPL(vst_link_reject);
 EXPORT_SYMBOL_GPL(vst_link_next);
+EXPORT_SYMBOL_GPL(vst_link_gathers);
+EXPORT_SYMBOL_GPL(vst_link_ready);
 EXPORT_SYMBOL_GPL(vst_link_waiting);
 EXPORT_SYMBOL_GPL(vst_pkt_done);
 EXPORT_SYMBOL_GPL(vst_pkts_free);

@@ -1021,12 +1021,12 @@ static void send_staged(struct vst_flow *flow, struct list_head *pkts, const str
 	vst_send_pkts(flow, pkts);
 }
 
-/* Does a small write join others that are kept back? Then there is no more to do. */
+/* Does a small write join others that wait? Then there is no more to do. */
 static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len)
 {
 	u8 data[VST_BEHIND_MAX];
 
-	if (len > sizeof(data) || !READ_ONCE(flow->corked))
+	if (len > sizeof(data) || !READ_ONCE(flow->waiting))
 		return false;
 	if (!copy_from_iter_full(data, len, &msg->msg_iter))
 		return false;

@@ -95,10 +95,12 @@ static bool is_corked(const struct vst_flow *flow)
 
 static void set_corked(struct vst_flow *flow, bool corked)
 {
-	if (corked && !flow->corked)
-		flow->link->n_corked++;
-	if (!corked && flow->corked)
-		flow->link->n_corked--;
+	struct vst_link *link = flow->link;
+	int more = corked - flow->corked;
+
+	link->n_corked += more;
+	if (flow->key.type == VSP_TYPE_STREAM)
+		link->n_gathering += more;
 	WRITE_ONCE(flow->corked, corked);
 }
 
@@ -341,11 +343,25 @@ bool vst_link_next(struct vst_link *link, struct vst_out *out)
 	return true;
 }
 
+/* Is all that waits kept back until more of it has come? Without a lock: a hint. */
+bool vst_link_gathers(const struct vst_link *link)
+{
+	u32 n = READ_ONCE(link->n_gathering);
+
+	return n && n == READ_ONCE(link->n_corked);
+}
+
+/* May anything go to the ring as soon as it has room? tx_lock is held. */
+bool vst_link_ready(const struct vst_link *link)
+{
+	lockdep_assert_held(&link->tx_lock);
+	return link->budget.used || link->dgrams.probe_due || vsp_sched_next(&link->sched);
+}
+
 /* Does anything wait until the device has used what lies in the ring? tx_lock is held. */
 bool vst_link_waiting(const struct vst_link *link)
 {
-	lockdep_assert_held(&link->tx_lock);
-	return link->budget.used || link->dgrams.probe_due || link->n_corked || vsp_sched_next(&link->sched);
+	return vst_link_ready(link) || link->n_corked;
 }
 
 /* These packets of the flow will never be sent. */
@@ -489,14 +505,15 @@ static bool coalesced(struct vst_flow *flow, struct list_head *pkts)
 }
 
 /**
- * vst_send_behind - send bytes of a stream with others that are kept back
+ * vst_send_behind - send bytes of a stream with others that wait
  * @flow: the stream
  * @data: what was written
  * @len: 1 .. VST_BEHIND_MAX bytes, granted
  *
- * The interrupt that lets them go is under way or asked for, so the ring need not be looked at.
+ * If those are kept back, the interrupt that lets them go is under way or asked for; if not, somebody was told of them.
+ * So nobody need be told of these.
  *
- * Return: false if nothing is kept back, or it has no room: the bytes need a packet.
+ * Return: false if nothing waits, or it has no room: the bytes need a packet.
  */
 bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len)
 {
@@ -504,7 +521,7 @@ bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len)
 	bool done;
 
 	spin_lock(&link->tx_lock);
-	done = flow->corked && appended(flow, data, len);
+	done = (flow->corked || vsp_flow_queued(&flow->sched)) && appended(flow, data, len);
 	spin_unlock(&link->tx_lock);
 	return done;
 }
@@ -548,7 +565,7 @@ bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
 		if (!coalesced(flow, pkts))
 			enqueue(flow, pkts);
 		wake_flow(flow);
-		behind = behind && flow->corked;
+		behind = flow->corked && (behind || link->ops->looks_again);
 	}
 	spin_unlock(&link->tx_lock);
 	if (!can)
@@ -565,7 +582,7 @@ bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts)
  * vst_may_write - may payload go to the ring without being queued?
  * @flow: whose it is; the socket is owned, and the driver's ring locked
  *
- * Where nothing waits there is no order to keep. What a tap is shown has to lie in memory of ours.
+ * Where nothing may go before it there is no order to keep. What a tap is shown has to lie in memory of ours.
  */
 bool vst_may_write(struct vst_flow *flow)
 {
@@ -576,7 +593,7 @@ bool vst_may_write(struct vst_flow *flow)
 		return false;
 	spin_lock(&link->tx_lock);
 	may = link->up && !flow->mute && !flow->midway && list_empty(&flow->tx) && !link->midway &&
-	      !vst_link_waiting(link);
+	      !vst_link_ready(link);
 	spin_unlock(&link->tx_lock);
 	if (!may || flow->key.type == VSP_TYPE_DGRAM)
 		return may;

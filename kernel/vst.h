@@ -404,6 +404,8 @@ struct vst_link_ops {
 	 * locked, and calls vst_written() for the header. See vst_went_straight().
 	 */
 	bool (*write)(struct vst_flow *flow, const struct vst_write *w);
+	/* Who has used a packet looks, without being told, for what was kept back behind it. */
+	bool looks_again;
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);
 	/* Free the driver's structure. Called once, when the last reference went. */
@@ -468,6 +470,7 @@ enum vst_drop {
  * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
  * @n_corked: flows that keep something back until the device has used what they have in the ring
+ * @n_gathering: those of them that are streams, for which more to come costs hardly anything
  * @n_awaited: packets in the ring that somebody waits for; see is_awaited()
  * @up: the ring may be used
  *
@@ -510,6 +513,7 @@ struct vst_link {
 	u32 n_resets;
 	struct vst_flow *midway;
 	u32 n_corked;
+	u32 n_gathering;
 	u32 n_awaited;
 	bool up;
 
@@ -604,6 +608,8 @@ bool vst_is_tapped(void);
 
 /* tx.c */
 bool vst_link_next(struct vst_link *link, struct vst_out *out);
+bool vst_link_gathers(const struct vst_link *link);
+bool vst_link_ready(const struct vst_link *link);
 bool vst_link_waiting(const struct vst_link *link);
 void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done);
 void vst_pkts_free(struct list_head *done);

@@ -65,6 +65,7 @@ static const struct vst_link_ops link_ops = {
 	.pump = pump,
 	.drive = drive,
 	.write = vh_write,
+	.looks_again = true,
 	.resume_rx = resume_rx,
 	.free = free_link,
 };

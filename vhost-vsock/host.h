@@ -50,6 +50,7 @@ enum {
 	VH_DRIVE_PACKETS = 64, /* packets, and bytes, that a writer moves, of anybody's, before the worker does */
 	VH_DRIVE_BYTES = 128 << 10,
 	VH_WRITE_CHAINS = 32,	 /* buffers that one write fills */
+	VH_GATHER_US = 50,	 /* for which the worker lets writers get ahead that are faster than it is */
 	VH_POLL_MAX_US = 100000, /* that a worker looks for more before it sleeps; poll_us sets how long */
 };
 static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
@@ -429,6 +430,7 @@ int vh_worker_start(struct vh_worker *w, struct vh_dev *dev, bool (*turn)(struct
 void vh_worker_stop(struct vh_worker *w);
 void vh_worker_free(struct vh_worker *w);
 void vh_worker_wake(struct vh_worker *w);
+void vh_worker_nap(struct vh_worker *w, u32 us);
 bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w));
 int vh_kick_begin(struct vh_kick *k, struct file *file, struct vh_worker *worker);
 struct file *vh_kick_end(struct vh_kick *k);

@@ -31,22 +31,29 @@ struct turn {
 	u32 packets;
 	u32 bytes; /* copied, each descriptor counting VH_DESC_COST */
 	struct list_head copied; /* packets that the guest has */
+	bool gathers;		 /* writers are getting ahead of us */
 };
 
-static void account_copied(struct vh_dev *dev, struct turn *turn)
+/* True: something that was kept back may go now, and nobody was told. */
+static bool account_copied(struct vh_dev *dev, struct turn *turn)
 {
 	struct vst_pkt *pkt, *next;
 	LIST_HEAD(done);
+	u32 corked;
+	bool more;
 
 	if (list_empty(&turn->copied))
-		return;
+		return false;
 	spin_lock(&dev->link.tx_lock);
+	corked = dev->link.n_corked;
 	list_for_each_entry_safe(pkt, next, &turn->copied, node) {
 		list_del(&pkt->node);
 		vst_pkt_done(pkt, &done);
 	}
+	more = dev->link.n_corked < corked;
 	spin_unlock(&dev->link.tx_lock);
 	vst_pkts_free(&done);
+	return more;
 }
 
 /* Copy @len bytes at @off of payload that lies in the sender's pages. */
@@ -178,9 +185,11 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *
 	bool empty;
 
 	if (!choose(dev, &out)) {
-		/* What is kept back behind packets that the guest has now is next. */
+		/* What is kept back behind packets that the guest has now is next; and soon it is more. */
 		*idle = list_empty(&turn->copied);
-		account_copied(dev, turn);
+		turn->gathers = !*idle && vst_link_gathers(&dev->link);
+		if (!turn->gathers)
+			account_copied(dev, turn);
 		return VSP_OK;
 	}
 	why = vh_ring_pop(r, true, &c, &empty);
@@ -194,14 +203,15 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *
 	return why == VSP_OK ? put(dev, r, turn, &c, &out) : why;
 }
 
-static bool work_waits(struct vh_dev *dev)
+/* Is there anything for which @what is so? */
+static bool work_waits(struct vh_dev *dev, bool (*what)(const struct vst_link *link))
 {
 	bool waits = dev->current_pkt;
 
 	if (waits)
 		return true;
 	spin_lock(&dev->link.tx_lock);
-	waits = dev->link.up && vst_link_waiting(&dev->link);
+	waits = dev->link.up && what(&dev->link);
 	spin_unlock(&dev->link.tx_lock);
 	return waits;
 }
@@ -222,13 +232,13 @@ static enum vsp_reject poll_for_work(struct vh_ring *r, bool *idle)
 	return why;
 }
 
-/* Fill buffers until nothing waits, there are none, or the turn is over (*@more). */
+/* Fill buffers until nothing waits, there are none, writers are ahead of us, or the turn is over (*@more). */
 static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *more)
 {
 	enum vsp_reject why = vh_ring_hush(r);
 	bool empty, idle = false, came;
 
-	while (why == VSP_OK && !idle) {
+	while (why == VSP_OK && !idle && !turn->gathers) {
 		*more = turn->packets == VH_TURN_PACKETS || turn->bytes >= VH_TURN_BYTES;
 		if (*more)
 			break;
@@ -242,7 +252,7 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 			continue;
 		}
 		/* The guest is to kick when it has posted more, if that is what is missing. */
-		if (!work_waits(dev))
+		if (!work_waits(dev, vst_link_waiting))
 			break;
 		why = vh_ring_publish(r);
 		if (why == VSP_OK)
@@ -284,7 +294,7 @@ static void end_near(struct vh_ring *r, bool done)
 		vh_worker_wake(&r->worker);
 }
 
-/* Send what waits as far as buffers are within reach. True: nothing is left. */
+/* Send what waits as far as buffers are within reach. True: nothing is left but what gathers, which is the worker's. */
 static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 {
 	struct turn turn = { 0 };
@@ -292,7 +302,7 @@ static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 	struct vh_chain c;
 
 	INIT_LIST_HEAD(&turn.copied);
-	while (work_waits(dev) && vh_ring_pop_near(r, &c)) {
+	while (work_waits(dev, vst_link_ready) && vh_ring_pop_near(r, &c)) {
 		if (!choose(dev, &out)) {
 			vh_ring_unpop(r);
 			break;
@@ -304,7 +314,7 @@ static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 	}
 	account_copied(dev, &turn);
 	vh_ring_publish(r);
-	return !work_waits(dev);
+	return !work_waits(dev, vst_link_ready);
 }
 
 /* See vst_link_ops.drive. */
@@ -389,7 +399,8 @@ bool vh_to_guest(struct vh_dev *dev)
 	mutex_lock(&r->lock);
 	if (vh_ring_live(r))
 		why = fill_buffers(dev, r, &turn, &more);
-	account_copied(dev, &turn);
+	if (!turn.gathers)
+		more |= account_copied(dev, &turn);
 	if (why == VSP_OK && vh_ring_live(r))
 		why = vh_ring_fetch(r);
 	if (why != VSP_OK) {
@@ -398,5 +409,10 @@ bool vh_to_guest(struct vh_dev *dev)
 		vh_forget_current(dev);
 	}
 	mutex_unlock(&r->lock);
+	if (turn.gathers) {
+		vh_worker_nap(&r->worker, VH_GATHER_US);
+		account_copied(dev, &turn);
+		more = true;
+	}
 	return more && why == VSP_OK;
 }

@@ -64,6 +64,26 @@ bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
 	return false;
 }
 
+/**
+ * vh_worker_nap - let more come, for a moment
+ * @w: the worker; called by its thread, without locks
+ * @us: how long, in microseconds, unless it is woken before
+ *
+ * A thread that polls looks at once: who lets it does not care for the processor.
+ */
+void vh_worker_nap(struct vh_worker *w, u32 us)
+{
+	ktime_t until = ns_to_ktime(us * NSEC_PER_USEC);
+
+	if (poll_ns())
+		return;
+	/* Pairs with vh_worker_wake(), as in run(). */
+	set_current_state(TASK_INTERRUPTIBLE);
+	if (!test_bit(0, &w->pending))
+		schedule_hrtimeout_range(&until, us * NSEC_PER_USEC, HRTIMER_MODE_REL);
+	__set_current_state(TASK_RUNNING);
+}
+
 /* Did work come so soon that polling would have found it? */
 static bool came_soon(const struct vh_worker *w)
 {
