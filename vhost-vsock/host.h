@@ -37,13 +37,12 @@ enum {
 	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
 	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
-	VH_NEAR_BITS = 8, /* pages of buffers that are kept for writers: sets by address, and pages of each set */
-	VH_NEAR_WAYS = 4,
-	VH_NEAR_PAGES = VH_NEAR_WAYS << VH_NEAR_BITS,
+	VH_NEAR_BITS = 9, /* pages of buffers that are kept for writers: sets by address, and pages of each set */
+	VH_NEAR_WAYS = 8,
+	VH_NEAR_BITS_FEW = 7, /* where the owner may not lock so much memory */
 	VH_MAP_PAGES = 5,				   /* of each part of a ring that is mapped for them */
-	VH_NEAR_LOCKED = VH_NEAR_PAGES + 3 * VH_MAP_PAGES, /* all of them */
 	VH_NEAR_AHEAD = 64,				   /* posted buffers that are fetched at once */
-	VH_NEAR_PATIENCE = 1024, /* pages fetched, beyond one for each buffer used, that are too many */
+	VH_NEAR_PATIENCE = 2,	 /* times all pages fetched, beyond one for each buffer used, that are too many */
 	VH_NEAR_IDLE_MS = 1000,	 /* without a writer, after which nothing is kept */
 	VH_VAIN_KICKS = 64,   /* in a row that a thread was woken by for nothing, after which it rests for so long: */
 	VH_VAIN_US = 200,
@@ -154,6 +153,7 @@ enum { VH_MAP_DESC, VH_MAP_AVAIL, VH_MAP_USED, NUM_VH_MAPS };
  * @fetched: pages that were fetched, likewise
  * @maps: the ring
  * @evict: the way of a set that is emptied next
+ * @bits: there are so many sets; fixed
  * @slots: the pages, in sets
  */
 struct vh_near {
@@ -169,7 +169,8 @@ struct vh_near {
 	u32 fetched;
 	struct vh_map maps[NUM_VH_MAPS];
 	u32 evict;
-	struct vh_slot slots[1 << VH_NEAR_BITS][VH_NEAR_WAYS];
+	u32 bits;
+	struct vh_slot slots[][VH_NEAR_WAYS];
 };
 
 /**

@@ -19,10 +19,26 @@
 
 #include "host.h"
 
+static u32 sets_of(const struct vh_near *near)
+{
+	return 1 << near->bits;
+}
+
+/* Pages that may be pinned: of buffers, and all with the ring's. */
+static u32 buffer_pages(u32 bits)
+{
+	return VH_NEAR_WAYS << bits;
+}
+
+static u32 locked_pages(u32 bits)
+{
+	return buffer_pages(bits) + NUM_VH_MAPS * VH_MAP_PAGES;
+}
+
 /* The slots in which a page may be. */
 static struct vh_slot *set_of(struct vh_near *near, unsigned long addr)
 {
-	return near->slots[hash_long(addr / PAGE_SIZE, VH_NEAR_BITS)];
+	return near->slots[hash_long(addr / PAGE_SIZE, near->bits)];
 }
 
 /* The slot of a page, which may be gone by now; or NULL. */
@@ -74,12 +90,12 @@ static void forget_range(struct vh_near *near, unsigned long start, unsigned lon
 			WRITE_ONCE(near->stale, true);
 	}
 	start &= PAGE_MASK;
-	if ((end - start) / PAGE_SIZE <= ARRAY_SIZE(near->slots)) {
+	if ((end - start) / PAGE_SIZE <= sets_of(near)) {
 		for (; start < end; start += PAGE_SIZE)
 			forget_set(set_of(near, start), start, start + PAGE_SIZE);
 		return;
 	}
-	for (i = 0; i < ARRAY_SIZE(near->slots); i++)
+	for (i = 0; i < sets_of(near); i++)
 		forget_set(near->slots[i], start, end);
 }
 
@@ -269,7 +285,7 @@ bool vh_near_has(struct vh_near *near, const void __user *ptr, u32 len)
 /* Is it no longer worth while? Not if what is fetched is hardly ever used. */
 static bool is_tired(const struct vh_near *near)
 {
-	return near->fetched > VH_NEAR_PATIENCE + near->used;
+	return near->fetched > VH_NEAR_PATIENCE * buffer_pages(near->bits) + near->used;
 }
 
 /* Fetch it. The owner's memory is in use. */
@@ -330,7 +346,7 @@ void vh_near_drop(struct vh_ring *r)
 		return;
 	unmap_ring(near);
 	near->missed.len = 0;
-	for (set = 0; set < ARRAY_SIZE(near->slots); set++) {
+	for (set = 0; set < sets_of(near); set++) {
 		for (way = 0; way < VH_NEAR_WAYS; way++)
 			empty(&near->slots[set][way]);
 	}
@@ -380,14 +396,20 @@ static void look_whether_idle(struct work_struct *work)
  */
 void vh_near_new(struct vh_ring *r, struct mm_struct *mm)
 {
+	u32 bits = VH_NEAR_BITS;
 	struct vh_near *near;
 
-	if (account_locked_vm(mm, VH_NEAR_LOCKED, true))
-		return;
-	near = kvzalloc(sizeof(*near), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (account_locked_vm(mm, locked_pages(bits), true)) {
+		bits = VH_NEAR_BITS_FEW;
+		if (account_locked_vm(mm, locked_pages(bits), true))
+			return;
+	}
+	near = kvzalloc(struct_size(near, slots, 1 << bits), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (near)
+		near->bits = bits;
 	if (!near || watch(near, mm)) {
 		kvfree(near);
-		account_locked_vm(mm, VH_NEAR_LOCKED, false);
+		account_locked_vm(mm, locked_pages(bits), false);
 		return;
 	}
 	near->ring = r;
@@ -410,6 +432,6 @@ void vh_near_free(struct vh_ring *r, struct mm_struct *mm)
 	mutex_unlock(&r->lock);
 	cancel_delayed_work_sync(&near->idle);
 	unwatch(near, mm);
-	account_locked_vm(mm, VH_NEAR_LOCKED, false);
+	account_locked_vm(mm, locked_pages(near->bits), false);
 	kvfree(near);
 }

@@ -21,7 +21,8 @@ enum {
 	WRITE = 64 << 10,
 	ROUNDS = 100,
 	PAGE_KIB = 4,
-	LOCKED_PAGES = 1024 + 3 * 5, /* of buffers, and of the three parts of a ring */
+	LOCKED_PAGES = 4096 + 3 * 5, /* of buffers, and of the three parts of a ring */
+	FEW_PAGES = 1024 + 3 * 5,    /* for those who may not lock so much */
 };
 
 static struct guest g;
@@ -135,33 +136,63 @@ static void kept_and_let_go(void)
 	CHECK(pinned() == before && number_in("/proc/self/status", "VmLck:") == 0);
 }
 
-/* An owner that may not lock so much has a device like any other, but for speed. */
-static void no_right_to_lock(void)
+/* Few large buffers are as many pages as many small ones, and all of them are kept. */
+static void large_buffers(void)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-	const struct rlimit lim = { .rlim_cur = (LOCKED_PAGES - 1) * PAGE_KIB << 10,
-				    .rlim_max = (LOCKED_PAGES - 1) * PAGE_KIB << 10 };
+	int l = host_listen(PORT, 8);
+	struct flow f;
+	u64 before;
+
+	guest_begin(&g, CID, RING, WRITE + VSP_HDR_LEN, FEATURES);
+	f = open_by_guest(&g, l, PORT, 50);
+	for (u32 i = 0; i < RING; i++)
+		talk(&f);
+	before = straight();
+	for (u32 i = 0; i < RING; i++)
+		talk(&f);
+	CHECK(straight() - before > RING / 2);
+	flow_finish(&g, &f);
+	guest_end(&g);
+}
+
+/* The owner may lock only so much: as much of it is used. */
+static void with_limit(u32 pages, u32 locked)
+{
+	const struct rlimit lim = { .rlim_cur = pages * PAGE_KIB << 10, .rlim_max = pages * PAGE_KIB << 10 };
 	int l = host_listen(PORT, 8);
 	struct flow f;
 
 	CHECK(!setrlimit(RLIMIT_MEMLOCK, &lim));
-	CHECK(!syscall(SYS_capget, &head, data));
-	data[0].effective &= ~(1u << CAP_IPC_LOCK);
-	CHECK(!syscall(SYS_capset, &head, data));
 	guest_begin(&g, CID, RING, 3776, FEATURES);
-	CHECK(number_in("/proc/self/status", "VmLck:") == 0);
+	CHECK(number_in("/proc/self/status", "VmLck:") == locked * PAGE_KIB);
 	f = open_by_guest(&g, l, PORT, 50);
 	for (u32 i = 0; i < 10; i++)
 		talk(&f);
-	CHECK(straight() == 0);
+	CHECK(!straight() == !locked);
 	flow_finish(&g, &f);
 	guest_end(&g);
+	close(l);
+}
+
+/* With none of it a device is like any other, but for speed. */
+static void no_right_to_lock(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	CHECK(!syscall(SYS_capget, &head, data));
+	data[0].effective &= ~(1u << CAP_IPC_LOCK);
+	CHECK(!syscall(SYS_capset, &head, data));
+	with_limit(LOCKED_PAGES, LOCKED_PAGES);
+	with_limit(LOCKED_PAGES - 1, FEW_PAGES);
+	with_limit(FEW_PAGES, FEW_PAGES);
+	with_limit(FEW_PAGES - 1, 0);
 }
 
 const struct test near_tests[] = {
 	{ "memory that its owner exchanges for other is not written to by those who knew the old", exchanged_memory },
 	{ "pages that go and come at any moment, while programs write to them", memory_at_any_moment },
+	{ "large buffers are kept for writers as well", large_buffers },
 	{ "what is pinned for writers is accounted, bounded, and let go of when nobody writes", kept_and_let_go },
 	{ "an owner that may not lock memory: its programs' writes wait for the thread", no_right_to_lock },
 	{ NULL, NULL },
