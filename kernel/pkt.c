@@ -91,6 +91,12 @@ struct page *vst_payload_pages(struct vst_spares *spares, u32 order, gfp_t gfp)
 	return alloc_pages(gfp, order);
 }
 
+/* What it counts in vst_flow.n_pkts. */
+static int weight_of(const struct vst_pkt *pkt)
+{
+	return pkt->cap == VST_TAIL_ROOM ? OBJECT_SIZE / VST_PKT_COST : 1;
+}
+
 static struct vst_pkt *alloc_pkt(u32 cap, gfp_t gfp)
 {
 	struct vst_pkt *pkt = cap == VST_TAIL_ROOM ? kmem_cache_alloc(objects, gfp) :
@@ -137,10 +143,11 @@ struct vst_pkt *vst_pkt_new(struct vst_flow *flow, u32 len, u32 cap, gfp_t gfp)
 		}
 	}
 	vst_flow_get(flow);
-	atomic_inc(&flow->n_pkts);
+	atomic_add(weight_of(pkt), &flow->n_pkts);
 	pkt->flow = flow;
 	pkt->len = len;
 	pkt->flags = 0;
+	pkt->more = 0;
 	atomic_inc(&vst_live_pkts);
 	return pkt;
 }
@@ -180,11 +187,11 @@ static void free_zc(struct vst_zc *zc)
 }
 
 /* A packet less. A writer that waits for it is woken when half of them are gone. */
-static void unstuff(struct vst_flow *flow)
+static void unstuff(struct vst_flow *flow, int weight)
 {
 	struct sock *sk = NULL;
 
-	atomic_dec(&flow->n_pkts);
+	atomic_sub(weight, &flow->n_pkts);
 	/* Pairs with vst_tx_stuffed(), which sets the flag before it counts. */
 	smp_mb__after_atomic();
 	if (!READ_ONCE(flow->stuffed) || atomic_read(&flow->n_pkts) > vst_tx_pkts_max(flow) / 2)
@@ -205,7 +212,7 @@ void vst_pkt_free(struct vst_pkt *pkt)
 		free_payload(&pkt->flow->link->spares, pkt->page, pkt->order);
 	if (pkt->sk)
 		vst_dgram_uncharge(pkt->sk, pkt->len);
-	unstuff(pkt->flow);
+	unstuff(pkt->flow, weight_of(pkt));
 	vst_flow_put(pkt->flow);
 	atomic_dec(&vst_live_pkts);
 	free_pkt(pkt);

@@ -883,16 +883,19 @@ static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
 	return space;
 }
 
+/* Where one packet waits already, or is about to wait, more small writes are to be expected that fit into the next. */
+static bool wants_room(const struct vst_flow *flow, u32 len)
+{
+	u32 most = flow->key.type == VSP_TYPE_STREAM ? VST_TAIL_ROOM - 1 : flow->link->ops->splits ? VST_BEHIND_MAX : 0;
+
+	return len <= most && (READ_ONCE(flow->in_ring) || !list_empty_careful(&flow->tx));
+}
+
 /* Room for up to @len bytes; less where memory is short. *@len is what it holds. */
 static struct vst_pkt *pkt_for(struct vst_flow *flow, u32 *len)
 {
-	u32 room = 0;
+	u32 room = wants_room(flow, *len) ? VST_TAIL_ROOM : 0;
 	struct vst_pkt *pkt;
-
-	/* Where one waits already, or is about to wait, more small writes are to be expected. */
-	if (flow->key.type == VSP_TYPE_STREAM && *len < VST_TAIL_ROOM &&
-	    (READ_ONCE(flow->in_ring) || !list_empty_careful(&flow->tx)))
-		room = VST_TAIL_ROOM;
 
 	for (;;) {
 		pkt = vst_pkt_new(flow, *len, max(*len, room), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -1021,16 +1024,18 @@ static void send_staged(struct vst_flow *flow, struct list_head *pkts, const str
 	vst_send_pkts(flow, pkts);
 }
 
-/* Does a small write join others that wait? Then there is no more to do. */
-static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len)
+/* Does a small write, or message, join others that wait? Then there is no more to do. */
+static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len, u32 flags)
 {
 	u8 data[VST_BEHIND_MAX];
 
 	if (len > sizeof(data) || !READ_ONCE(flow->waiting))
 		return false;
+	if (flow->key.type == VSP_TYPE_SEQPACKET && !flow->link->ops->splits)
+		return false;
 	if (!copy_from_iter_full(data, len, &msg->msg_iter))
 		return false;
-	if (vst_send_behind(flow, data, len))
+	if (vst_send_behind(flow, data, len, flags))
 		return true;
 	iov_iter_revert(&msg->msg_iter, len);
 	return false;
@@ -1050,7 +1055,7 @@ static ssize_t send_one(struct vst_flow *flow, struct msghdr *msg, size_t left, 
 	if (!granted)
 		return 0;
 	w.len = granted;
-	if (!zc->uarg && (went_behind(flow, msg, granted) || vst_went_straight(flow, &w)))
+	if (!zc->uarg && (went_behind(flow, msg, granted, 0) || vst_went_straight(flow, &w)))
 		return granted;
 	pkt = pkt_from(flow, msg, granted, zc);
 	if (IS_ERR(pkt)) {
@@ -1112,7 +1117,7 @@ static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
 
 	if (err)
 		return err;
-	if (!zc.uarg && vst_went_straight(flow, &w))
+	if (!zc.uarg && (went_behind(flow, msg, len, w.flags) || vst_went_straight(flow, &w)))
 		return 0;
 	err = stage_message(flow, msg, frag, &pkts, &zc);
 	if (err)

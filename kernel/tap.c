@@ -115,8 +115,16 @@ void vst_tap(const struct vsp_wire *wire, const void *data, u32 len)
 /* A packet that goes out. Does not sleep. */
 void vst_tap_pkt(const struct vst_pkt *pkt)
 {
-	struct tapped t = { .wire = &pkt->wire, .zc = pkt->zc, .len = pkt->len };
+	const u8 *data = pkt->page ? page_address(pkt->page) : pkt->data;
+	u32 i, from, end;
 
-	t.data = pkt->page ? page_address(pkt->page) : pkt->data;
-	vsock_deliver_tap(tap_skb, &t);
+	for (i = 0, from = 0; i <= pkt->more; i++, from = end) {
+		struct vsp_wire wire = pkt->wire;
+		struct tapped t = { .wire = &wire, .zc = pkt->zc, .data = data + from };
+
+		end = vst_pkt_end(pkt, i);
+		t.len = end - from;
+		wire.len = cpu_to_le32(t.len);
+		vsock_deliver_tap(tap_skb, &t);
+	}
 }

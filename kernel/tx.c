@@ -9,14 +9,14 @@
 #include "vst.h"
 #include "trace.h"
 
-/* Packets of the message that is next; a stream has none. */
+/* Packets of the message that is next, or of several that are one of ours; a stream has none. */
 static u32 next_packets(const struct vst_flow *flow)
 {
 	const struct vst_pkt *pkt;
 	u32 n = 0;
 
 	list_for_each_entry(pkt, &flow->tx, node) {
-		n++;
+		n += 1 + pkt->more;
 		if (flow->key.type == VSP_TYPE_STREAM || (pkt->flags & VSP_SEQ_EOM))
 			break;
 	}
@@ -99,7 +99,7 @@ static void set_corked(struct vst_flow *flow, bool corked)
 	int more = corked - flow->corked;
 
 	link->n_corked += more;
-	if (flow->key.type == VSP_TYPE_STREAM)
+	if (flow->key.type != VSP_TYPE_DGRAM)
 		link->n_gathering += more;
 	WRITE_ONCE(flow->corked, corked);
 }
@@ -191,6 +191,15 @@ bool vst_tx_stuffed(struct vst_flow *flow)
 	return atomic_read(&flow->n_pkts) >= vst_tx_pkts_max(flow);
 }
 
+/* A packet of payload leaves. The flow's lock is held. */
+static void count_sent(struct vst_flow *flow, u32 len)
+{
+	flow->traffic.tx_packets++;
+	flow->traffic.tx_bytes += len;
+	vsp_txc_sent(&flow->txc, len);
+	vsp_meter_sent(&flow->meter, flow->txc.sent_cnt, flow->txc.peer_buf_alloc);
+}
+
 static struct vsp_hdr flow_hdr(struct vst_flow *flow, enum vsp_op op, u32 len, u32 flags)
 {
 	struct vsp_hdr hdr = {
@@ -206,17 +215,30 @@ static struct vsp_hdr flow_hdr(struct vst_flow *flow, enum vsp_op op, u32 len, u
 	spin_lock(&flow->lock);
 	stamp = vsp_rxc_stamp(&flow->rxc);
 	flow->requested |= op == VSP_OP_REQUEST;
-	if (op == VSP_OP_RW) {
-		flow->traffic.tx_packets++;
-		flow->traffic.tx_bytes += len;
-		vsp_txc_sent(&flow->txc, len);
-		vsp_meter_sent(&flow->meter, flow->txc.sent_cnt, flow->txc.peer_buf_alloc);
-	}
+	if (op == VSP_OP_RW)
+		count_sent(flow, len);
 	trace_vst_credit(flow, op, true);
 	spin_unlock(&flow->lock);
 	hdr.buf_alloc = stamp.buf_alloc;
 	hdr.fwd_cnt = stamp.fwd_cnt;
 	return hdr;
+}
+
+/* The header of a packet, or of the first message in it; it does for the others, but for its length. */
+static struct vsp_wire pkt_hdr(struct vst_flow *flow, const struct vst_pkt *pkt)
+{
+	u32 i, from = vst_pkt_end(pkt, 0);
+	struct vsp_hdr hdr = flow_hdr(flow, VSP_OP_RW, from, pkt->flags);
+
+	if (pkt->more) {
+		spin_lock(&flow->lock);
+		for (i = 1; i <= pkt->more; i++) {
+			count_sent(flow, vst_pkt_end(pkt, i) - from);
+			from = vst_pkt_end(pkt, i);
+		}
+		spin_unlock(&flow->lock);
+	}
+	return vsp_encode(hdr);
 }
 
 /* The next control header of a flow, in the order in which they make sense; OP_INVALID: payload is next. */
@@ -278,7 +300,7 @@ static void next_of_dgram(struct vst_link *link, struct vst_flow *flow)
 
 static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vst_out *out)
 {
-	u32 flags, len = 0;
+	u32 flags, len = 0, more = 0;
 	enum vsp_op op = next_ctl(flow, &flags);
 
 	if (op == VSP_OP_RST)
@@ -290,6 +312,7 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		out->pkt = list_first_entry(&flow->tx, struct vst_pkt, node);
 		list_del(&out->pkt->node);
 		len = out->pkt->len;
+		more = out->pkt->more;
 		flow->waiting -= len + VST_PKT_COST;
 		flow->in_ring += len;
 		flow->n_in_ring++;
@@ -299,11 +322,12 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		if (flow->key.type == VSP_TYPE_DGRAM)
 			next_of_dgram(link, flow);
 		else
-			out->pkt->wire = vsp_encode(flow_hdr(flow, VSP_OP_RW, len, out->pkt->flags));
+			out->pkt->wire = pkt_hdr(flow, out->pkt);
 		vst_tap_pkt(out->pkt);
 	}
-	vsp_sched_charge(&link->sched, &flow->sched, len, has_work(flow));
+	vsp_sched_charge(&link->sched, &flow->sched, len + more * VSP_SCHED_PACKET_COST, has_work(flow));
 	vst_count(link, VST_STAT_TX_BYTES, len);
+	vst_count(link, VST_STAT_TX_PACKETS, more);
 	if (!vsp_flow_queued(&flow->sched))
 		vst_flow_put(flow);
 }
@@ -478,19 +502,33 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut)
 		link->ops->pump(link);
 }
 
+/* May a whole message follow in this packet? Not more than the peer may hold, of which we know at least as much. */
+static bool has_room_for_message(const struct vst_flow *flow, const struct vst_pkt *pkt, u32 len)
+{
+	u32 most = min_t(u32, VST_MESSAGES_MAX, vsp_meter_budget(READ_ONCE(flow->txc.peer_buf_alloc)) / 2);
+
+	return flow->link->ops->splits && pkt->cap == VST_TAIL_ROOM && (pkt->flags & VSP_SEQ_EOM) &&
+	       pkt->more + 1 < most && pkt->len + len + (pkt->more + 1) * sizeof(u16) <= pkt->cap;
+}
+
 /*
- * Do the bytes of a stream fit into its last packet, which waits? Then many small writes are few packets, which take
- * little memory and which the peer counts.
+ * Do the bytes of a stream, or a message, fit into the flow's last packet, which waits? Then many small writes are few
+ * packets, which take little memory; and of a stream the peer, which counts them, gets few.
  */
-static bool appended(struct vst_flow *flow, const void *data, u32 len)
+static bool appended(struct vst_flow *flow, const void *data, u32 len, u32 flags)
 {
 	struct vst_pkt *tail;
 
-	if (flow->key.type != VSP_TYPE_STREAM || list_empty(&flow->tx))
+	if (list_empty(&flow->tx))
 		return false;
 	tail = list_last_entry(&flow->tx, struct vst_pkt, node);
-	if (tail->zc || tail->page || tail->cap - tail->len < len)
+	if (tail->zc || tail->page || tail->flags != flags || tail->cap - tail->len < len)
 		return false;
+	if (flow->key.type == VSP_TYPE_SEQPACKET) {
+		if (!has_room_for_message(flow, tail, len))
+			return false;
+		*vst_pkt_mark(tail, tail->more++) = tail->len;
+	}
 	memcpy(tail->data + tail->len, data, len);
 	tail->len += len;
 	flow->waiting += len;
@@ -501,27 +539,28 @@ static bool coalesced(struct vst_flow *flow, struct list_head *pkts)
 {
 	struct vst_pkt *pkt = list_first_entry(pkts, struct vst_pkt, node);
 
-	return !pkt->zc && !pkt->page && appended(flow, pkt->data, pkt->len);
+	return flow->key.type == VSP_TYPE_STREAM && !pkt->zc && !pkt->page && appended(flow, pkt->data, pkt->len, 0);
 }
 
 /**
- * vst_send_behind - send bytes of a stream with others that wait
- * @flow: the stream
- * @data: what was written
+ * vst_send_behind - send bytes of a stream, or a message, with others that wait
+ * @flow: whose they are
+ * @data: what was written; a message is whole
  * @len: 1 .. VST_BEHIND_MAX bytes, granted
+ * @flags: of the message; 0 of a stream
  *
  * If those are kept back, the interrupt that lets them go is under way or asked for; if not, somebody was told of them.
  * So nobody need be told of these.
  *
  * Return: false if nothing waits, or it has no room: the bytes need a packet.
  */
-bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len)
+bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len, u32 flags)
 {
 	struct vst_link *link = flow->link;
 	bool done;
 
 	spin_lock(&link->tx_lock);
-	done = (flow->corked || vsp_flow_queued(&flow->sched)) && appended(flow, data, len);
+	done = (flow->corked || vsp_flow_queued(&flow->sched)) && appended(flow, data, len, flags);
 	spin_unlock(&link->tx_lock);
 	return done;
 }

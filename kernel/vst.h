@@ -54,6 +54,7 @@ enum {
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
+	VST_MESSAGES_MAX = 32,	     /* that make one packet so */
 	VST_STRAIGHT_MIN = 8192,     /* bytes of a write that goes straight to the ring: smaller ones go together */
 	/* Packets of a flow, or connections of a listener, or their bytes, that come at most before it is woken. */
 	VST_WAKE_PACKETS = 32,
@@ -150,6 +151,7 @@ struct vst_zc {
  * @zc: payload of the user's, or NULL
  * @len: bytes of payload
  * @flags: the header's
+ * @more: whole messages in it beside the first, which all have a header of their own; see vst_pkt_end()
  * @sk: whose send buffer it is charged to, of a datagram; see vst_dgram_uncharge()
  * @wire: the header, filled in when the packet goes to the ring; of a datagram, before
  * @data: payload of at most VST_SMALL_PKT bytes
@@ -162,11 +164,24 @@ struct vst_pkt {
 	u32 cap;
 	u32 len;
 	u32 flags;
+	u32 more;
 	struct vst_zc *zc;
 	struct sock *sk;
 	struct vsp_wire wire;
 	u8 data[];
 };
+
+/* Where a message ends, of a packet that has room for more after it: from the end of its memory downwards. */
+static inline u16 *vst_pkt_mark(const struct vst_pkt *pkt, u32 i)
+{
+	return (u16 *)(pkt->data + pkt->cap) - 1 - i;
+}
+
+/* Where the message with this number ends. */
+static inline u32 vst_pkt_end(const struct vst_pkt *pkt, u32 i)
+{
+	return i < pkt->more ? *vst_pkt_mark(pkt, i) : pkt->len;
+}
 
 /**
  * struct vst_ask - a connection that is asked for, until its flow is in the table
@@ -225,7 +240,7 @@ struct vst_traffic {
  * @on_link: in vst_link.flows, under vst_link.flows_lock
  * @rcu: frees it after a grace period
  * @bits: enum vst_bit, atomic
- * @n_pkts: packets that are queued or in the ring, atomic
+ * @n_pkts: packets that are queued or in the ring, atomic; one with room for more counts as what it could be
  * @meter_timer: asks a peer that holds too many packets again, or tells it what was read; holds a reference to the
  *	flow
  * @lock: guards what the third paragraph lists
@@ -406,6 +421,8 @@ struct vst_link_ops {
 	bool (*write)(struct vst_flow *flow, const struct vst_write *w);
 	/* Who has used a packet looks, without being told, for what was kept back behind it. */
 	bool looks_again;
+	/* It makes the packets of several messages; see vst_pkt.more. */
+	bool splits;
 	/* The reply budget has room again: go on receiving. Called with tx_lock held. */
 	void (*resume_rx)(struct vst_link *link);
 	/* Free the driver's structure. Called once, when the last reference went. */
@@ -470,7 +487,7 @@ enum vst_drop {
  * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
  * @n_corked: flows that keep something back until the device has used what they have in the ring
- * @n_gathering: those of them that are streams, for which more to come costs hardly anything
+ * @n_gathering: those of them for which more is to come, and that do not just have their share of the ring
  * @n_awaited: packets in the ring that somebody waits for; see is_awaited()
  * @up: the ring may be used
  *
@@ -617,7 +634,7 @@ bool vst_reply(struct vst_link *link, const struct vsp_hdr *to);
 bool vst_answer(struct vst_link *link, struct vsp_hdr hdr);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
-bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len);
+bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len, u32 flags);
 bool vst_may_write(struct vst_flow *flow);
 struct vsp_wire vst_written(struct vst_flow *flow, const struct vst_write *w);
 bool vst_went_straight(struct vst_flow *flow, const struct vst_write *w);

@@ -66,6 +66,7 @@ static const struct vst_link_ops link_ops = {
 	.drive = drive,
 	.write = vh_write,
 	.looks_again = true,
+	.splits = true,
 	.resume_rx = resume_rx,
 	.free = free_link,
 };

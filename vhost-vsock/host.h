@@ -306,6 +306,7 @@ struct vh_ring {
  * Under the ring's lock, and from @taker on the worker's alone:
  * @current_pkt: the packet that is being copied to the guest
  * @current_off: how much of it the guest has
+ * @current_msg: the message in it that is next, see vst_pkt.more
  * @taker: the thread that takes packets now, or NULL; read without a lock
  * @answers: the other thread has to be woken for what it did
  * @written: the buffers that a write has filled and not published
@@ -331,6 +332,7 @@ struct vh_dev {
 
 	struct vst_pkt *current_pkt;
 	u32 current_off;
+	u32 current_msg;
 	struct task_struct *taker;
 	bool answers;
 	struct vh_chain written[VH_WRITE_CHAINS];

@@ -115,15 +115,16 @@ static struct vsp_wire piece_hdr(struct vsp_wire wire, u32 len, u32 off, u32 n)
 static u32 copy_piece(struct vh_dev *dev, struct vh_ring *r, struct vh_chain *c, struct turn *turn)
 {
 	struct vst_pkt *pkt = dev->current_pkt;
-	u32 left = pkt->len - dev->current_off;
-	u32 n = min(left, c->bytes - VSP_HDR_LEN);
-	struct vsp_wire wire = piece_hdr(pkt->wire, pkt->len, dev->current_off, n);
+	u32 end = vst_pkt_end(pkt, dev->current_msg);
+	u32 n = min(end - dev->current_off, c->bytes - VSP_HDR_LEN);
+	struct vsp_wire wire = piece_hdr(pkt->wire, end, dev->current_off, n);
 
 	if (!vh_ring_write_hdr(r, c, &wire) || !write_payload(r, c, pkt, dev->current_off, n))
 		return 0;
 	dev->current_off += n;
 	turn->bytes += n;
-	if (n == left) {
+	dev->current_msg += dev->current_off == end;
+	if (dev->current_msg > pkt->more) {
 		list_add_tail(&pkt->node, &turn->copied);
 		dev->current_pkt = NULL;
 	}
@@ -152,6 +153,7 @@ static bool choose(struct vh_dev *dev, struct vst_out *out)
 	if (have)
 		dev->current_pkt = out->pkt;
 	dev->current_off = 0;
+	dev->current_msg = 0;
 	return have;
 }
 

@@ -23,7 +23,7 @@ enum { PORT = 5000 };
 
 static const u64 with_messages = FEATURES | VU_BIT(VSP_F_SEQPACKET);
 static const u32 lengths[] = { 1, 64, 3732, 3733, 10000, 65536, 65537, 200000 };
-enum { NUM_LENGTHS = sizeof(lengths) / sizeof(lengths[0]) };
+enum { NUM_LENGTHS = sizeof(lengths) / sizeof(lengths[0]), SMALL_ONES = 700 };
 
 static struct guest g;
 static u8 message[WINDOW];
@@ -122,6 +122,33 @@ static void both_ways(void)
 	host_reads(&f, 5, 0, 0);
 	flow_finish(&g, &f);
 	guest_end(&g);
+}
+
+/*
+ * Small messages that wait for the guest are few packets of ours; the guest has one or more for each, as if it had come
+ * alone, in buffers that hold less than some.
+ */
+static void small_ones_that_wait(void)
+{
+	struct flow f = { .host_port = PORT, .guest_port = 50, .messages = true };
+	int l = host_listen_for(true, PORT, 8);
+
+	guest_begin(&g, CID, 4, VSP_HDR_LEN + 100, with_messages);
+	flow_ask_host(&g, l, &f);
+	for (u32 i = 0; i < SMALL_ONES; i++) {
+		int record = i / 40 & 1 ? MSG_EOR : 0;
+		u32 len = 1 + i * 37 % 290;
+
+		fill(len, i);
+		CHECK(send(f.fd, message, len, MSG_NOSIGNAL | MSG_DONTWAIT | record) == (ssize_t)len);
+	}
+	CHECK(live("pkts") < SMALL_ONES / 2);
+	for (u32 i = 0; i < SMALL_ONES; i++)
+		guest_reads(&f, 1 + i * 37 % 290, VSP_SEQ_EOM | (i / 40 & 1 ? VSP_SEQ_EOR : 0), i);
+	CHECK(counter(CID, "tx_packets") >= SMALL_ONES);
+	flow_finish(&g, &f);
+	guest_end(&g);
+	close(l);
 }
 
 static void opened_by_host(void)
@@ -250,6 +277,7 @@ static void pages_of_a_broken_guest(void)
 
 const struct test message_tests[] = {
 	{ "messages of every size both ways, with and without MSG_EOR", both_ways },
+	{ "small messages that wait go together, and arrive one by one", small_ones_that_wait },
 	{ "a seqpacket connection that the host opens", opened_by_host },
 	{ "seqpackets that were not negotiated, and listeners of the other type", not_negotiated },
 	{ "MSG_ZEROCOPY: the host sends from the caller's pages", from_the_senders_pages },
