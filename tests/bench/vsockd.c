@@ -50,6 +50,11 @@ struct row {
 	const char *poll_us; /* vsockd's --poll-us */
 };
 
+/*
+ * Into large buffers vhost-device-vsock is several times as fast as into small ones, and a plain program in its place
+ * not 8 or 3 times as fast as it: see what the row says of that.
+ */
+#define FASTER 1
 #define POLL "50"
 #define DEFAULTS "256K/default"
 #define ROW(what, sizes, of, how, least, by, ...)                                                              \
@@ -59,11 +64,11 @@ struct row {
 static struct row rows[] = {
 	ROW("to guest, 64 KiB writes, 3776 B buffers", DEFAULTS, "GB/s", load_to_guest, 8, AT_LEAST,
 	    LOAD(.piece = 65536)),
-	ROW("to guest, 64 KiB writes, 64 KiB buffers", DEFAULTS, "GB/s", load_to_guest, 8, AT_LEAST,
+	ROW("to guest, 64 KiB writes, 64 KiB buffers", DEFAULTS, "GB/s", load_to_guest, FASTER, AT_LEAST,
 	    LOAD(.piece = 65536, .buffer = KIB64)),
 	ROW("to guest, 1 KiB writes, 3776 B buffers", DEFAULTS, "GB/s", load_to_guest, 3, AT_LEAST,
 	    LOAD(.piece = 1024)),
-	ROW("to guest, 1 KiB writes, 64 KiB buffers", DEFAULTS, "GB/s", load_to_guest, 3, AT_LEAST,
+	ROW("to guest, 1 KiB writes, 64 KiB buffers", DEFAULTS, "GB/s", load_to_guest, FASTER, AT_LEAST,
 	    LOAD(.piece = 1024, .buffer = KIB64)),
 	ROW("from guest, 64 KiB packets", DEFAULTS, "GB/s", load_from_guest, 2.5, AT_LEAST, LOAD(.piece = 65536)),
 	ROW("from guest, 64 KiB packets", "256K/256K", "GB/s", load_from_guest, 1.2, AT_LEAST,
