@@ -982,12 +982,11 @@ static struct vst_pkt *pkt_from(struct vst_flow *flow, struct msghdr *msg, u32 w
  * As in-tree, one notification for what is sent without waiting. What goes in parts, for want of credit, is copied, and
  * the user is told so.
  */
-static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struct msghdr *msg, size_t len)
+static noinline int make_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struct msghdr *msg, size_t len)
 {
 	struct sock *sk = flow->sk;
 
-	*zc = (struct zc_send){ 0 };
-	if (!(msg->msg_flags & MSG_ZEROCOPY) || !(msg->msg_ubuf || sock_flag(sk, SOCK_ZEROCOPY)))
+	if (!(msg->msg_ubuf || sock_flag(sk, SOCK_ZEROCOPY)))
 		return 0;
 	zc->pins = flow->link->zerocopy;
 	if (flow->key.type == VSP_TYPE_STREAM)
@@ -1005,10 +1004,16 @@ static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struc
 	return 0;
 }
 
+static int begin_zerocopy(struct zc_send *zc, struct vst_flow *flow, const struct msghdr *msg, size_t len)
+{
+	*zc = (struct zc_send){ 0 };
+	return msg->msg_flags & MSG_ZEROCOPY ? make_zerocopy(zc, flow, msg, len) : 0;
+}
+
 /* The packets have references of their own. @sent: something was sent. */
 static void end_zerocopy(const struct zc_send *zc, const struct msghdr *msg, bool sent)
 {
-	if (!zc->uarg)
+	if (likely(!zc->uarg))
 		return;
 	if (sent || zc->uarg == msg->msg_ubuf)
 		net_zcopy_put(zc->uarg);
@@ -1028,16 +1033,17 @@ static void send_staged(struct vst_flow *flow, struct list_head *pkts, const str
 static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len, u32 flags)
 {
 	u8 data[VST_BEHIND_MAX];
+	size_t got;
 
 	if (len > sizeof(data) || !READ_ONCE(flow->waiting))
 		return false;
 	if (flow->key.type == VSP_TYPE_SEQPACKET && !flow->link->ops->splits)
 		return false;
-	if (!copy_from_iter_full(data, len, &msg->msg_iter))
-		return false;
-	if (vst_send_behind(flow, data, len, flags))
+	/* Not copy_from_iter(), which would look at the size of what lies here. */
+	got = _copy_from_iter(data, len, &msg->msg_iter);
+	if (got == len && vst_send_behind(flow, data, len, flags))
 		return true;
-	iov_iter_revert(&msg->msg_iter, len);
+	iov_iter_revert(&msg->msg_iter, got);
 	return false;
 }
 
@@ -1128,6 +1134,16 @@ static int send_message(struct vst_flow *flow, struct msghdr *msg, u32 len)
 	return err;
 }
 
+/* Credit for all of it or none. The flow's lock is held. */
+static bool take_all(struct vst_flow *flow, u32 len)
+{
+	u32 got = vsp_txc_take(&flow->txc, len);
+
+	if (got < len)
+		vsp_txc_untake(&flow->txc, got);
+	return got == len;
+}
+
 /*
  * A message is sent whole or not at all: the core would glue the next one to what went out of a message that a
  * timeout or a signal cut short. Without credit for all of it, 0 and a @need make the core wait, or return EAGAIN.
@@ -1140,12 +1156,8 @@ static int vst_sock_seqpacket_enqueue(struct vsock_sock *vsk, struct msghdr *msg
 	spin_lock(&flow->lock);
 	if (len > vsp_txc_window(&flow->txc))
 		err = -EMSGSIZE;
-	else if (len > vsp_txc_space(&flow->txc) || vst_tx_stuffed(flow))
-		flow->need = len;
 	else
-		flow->need = 0;
-	if (!err && !flow->need)
-		vsp_txc_take(&flow->txc, len);
+		flow->need = vst_tx_stuffed(flow) || !take_all(flow, len) ? len : 0;
 	spin_unlock(&flow->lock);
 	/* One that waits asks when it begins to; see vst_sock_notify_send_pre_block(). */
 	if (!err && flow->need && (msg->msg_flags & MSG_DONTWAIT))
