@@ -115,6 +115,7 @@ static int vh_open(struct inode *inode, struct file *file)
 	/* Payload is copied from wherever it lies. */
 	dev->link.zerocopy = true;
 	mutex_init(&dev->lock);
+	INIT_LIST_HEAD(&dev->gathered);
 	for (i = 0; i < NUM_VH_RINGS; i++) {
 		mutex_init(&dev->rings[i].lock);
 		dev->rings[i].stopped_at = -1;

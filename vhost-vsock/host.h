@@ -307,6 +307,7 @@ struct vh_ring {
  * @current_pkt: the packet that is being copied to the guest
  * @current_off: how much of it the guest has
  * @current_msg: the message in it that is next, see vst_pkt.more
+ * @gathered: packets that the guest has, behind which writers are getting ahead of the worker
  * @taker: the thread that takes packets now, or NULL; read without a lock
  * @answers: the other thread has to be woken for what it did
  * @written: the buffers that a write has filled and not published
@@ -333,6 +334,7 @@ struct vh_dev {
 	struct vst_pkt *current_pkt;
 	u32 current_off;
 	u32 current_msg;
+	struct list_head gathered;
 	struct task_struct *taker;
 	bool answers;
 	struct vh_chain written[VH_WRITE_CHAINS];

@@ -11,21 +11,6 @@
 
 #include "host.h"
 
-/* The rest of the packet that was begun will not be sent. */
-void vh_forget_current(struct vh_dev *dev)
-{
-	LIST_HEAD(done);
-
-	lockdep_assert_held(&dev->rings[VH_TO_GUEST].lock);
-	if (!dev->current_pkt)
-		return;
-	spin_lock(&dev->link.tx_lock);
-	vst_pkt_done(dev->current_pkt, &done);
-	spin_unlock(&dev->link.tx_lock);
-	dev->current_pkt = NULL;
-	vst_pkts_free(&done);
-}
-
 /* What a turn has done so far. */
 struct turn {
 	u32 packets;
@@ -34,19 +19,20 @@ struct turn {
 	bool gathers;		 /* writers are getting ahead of us */
 };
 
-/* True: something that was kept back may go now, and nobody was told. */
-static bool account_copied(struct vh_dev *dev, struct turn *turn)
+/* Packets that the guest has. True: something that was kept back may go now, and nobody was told. */
+static bool account_copied(struct vh_dev *dev, struct list_head *copied)
 {
 	struct vst_pkt *pkt, *next;
 	LIST_HEAD(done);
 	u32 corked;
 	bool more;
 
-	if (list_empty(&turn->copied))
+	lockdep_assert_held(&dev->rings[VH_TO_GUEST].lock);
+	if (list_empty(copied))
 		return false;
 	spin_lock(&dev->link.tx_lock);
 	corked = dev->link.n_corked;
-	list_for_each_entry_safe(pkt, next, &turn->copied, node) {
+	list_for_each_entry_safe(pkt, next, copied, node) {
 		list_del(&pkt->node);
 		vst_pkt_done(pkt, &done);
 	}
@@ -54,6 +40,15 @@ static bool account_copied(struct vh_dev *dev, struct turn *turn)
 	spin_unlock(&dev->link.tx_lock);
 	vst_pkts_free(&done);
 	return more;
+}
+
+/* The rest of the packet that was begun will not be sent, and nobody waits for more behind another. */
+void vh_forget_current(struct vh_dev *dev)
+{
+	if (dev->current_pkt)
+		list_add_tail(&dev->current_pkt->node, &dev->gathered);
+	dev->current_pkt = NULL;
+	account_copied(dev, &dev->gathered);
 }
 
 /* Copy @len bytes at @off of payload that lies in the sender's pages. */
@@ -191,7 +186,7 @@ static enum vsp_reject fill(struct vh_dev *dev, struct vh_ring *r, struct turn *
 		*idle = list_empty(&turn->copied);
 		turn->gathers = !*idle && vst_link_gathers(&dev->link);
 		if (!turn->gathers)
-			account_copied(dev, turn);
+			account_copied(dev, &turn->copied);
 		return VSP_OK;
 	}
 	why = vh_ring_pop(r, true, &c, &empty);
@@ -314,7 +309,7 @@ static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 		if (turn.packets == VH_DRIVE_PACKETS || turn.bytes >= VH_DRIVE_BYTES)
 			break;
 	}
-	account_copied(dev, &turn);
+	account_copied(dev, &turn.copied);
 	vh_ring_publish(r);
 	return !work_waits(dev, vst_link_ready);
 }
@@ -401,8 +396,11 @@ bool vh_to_guest(struct vh_dev *dev)
 	mutex_lock(&r->lock);
 	if (vh_ring_live(r))
 		why = fill_buffers(dev, r, &turn, &more);
-	if (!turn.gathers)
-		more |= account_copied(dev, &turn);
+	/* While we sleep, the guest may boot anew: whoever forgets what it was sent finds it there. */
+	if (turn.gathers)
+		list_splice(&turn.copied, &dev->gathered);
+	else
+		more |= account_copied(dev, &turn.copied);
 	if (why == VSP_OK && vh_ring_live(r))
 		why = vh_ring_fetch(r);
 	if (why != VSP_OK) {
@@ -413,7 +411,9 @@ bool vh_to_guest(struct vh_dev *dev)
 	mutex_unlock(&r->lock);
 	if (turn.gathers) {
 		vh_worker_nap(&r->worker, VH_GATHER_US);
-		account_copied(dev, &turn);
+		mutex_lock(&r->lock);
+		account_copied(dev, &dev->gathered);
+		mutex_unlock(&r->lock);
 		more = true;
 	}
 	return more && why == VSP_OK;
