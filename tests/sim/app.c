@@ -251,6 +251,12 @@ void sim_app_deliver(struct sim_app *a, const struct vsp_hdr *hdr, const struct 
 	struct sim_world *w = a->end->world;
 
 	SIM_CHECK(w, a->c.state == VSP_ESTABLISHED);
+	/*
+	 * Its ports had a flow that this end forgot alone, and that the other end had not answered: that one's answer
+	 * and payload may come first, and nothing in the protocol tells them from this one's.
+	 */
+	if ((f->excuses & SIM_REUSED) && p->flow >= 0 && p->flow < a->flow && (w->flows[p->flow].excuses & SIM_RESET))
+		f->excuses |= SIM_LIED;
 	if (!(f->excuses & SIM_LIED)) {
 		SIM_CHECK(w, p->flow == a->flow);
 		SIM_CHECK(w, p->offset == in->received);
