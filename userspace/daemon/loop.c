@@ -149,7 +149,7 @@ static void *run(void *arg)
 {
 	struct epoll_event events[EVENTS_MAX];
 	struct vsd_loop *l = arg;
-	bool again = false, timed = !make_timer(l);
+	bool again = false, moved = false, timed = !make_timer(l);
 
 	if (!timed) {
 		vsd_log(VSD_WARN, "vsockd", "no timer: %s; a front-end can make a thread wait; raise `ulimit -i`",
@@ -170,9 +170,10 @@ static void *run(void *arg)
 		}
 		busy = serve_due(l, again) || n > 0;
 		again = poll_on(l, busy);
-		/* Whom it looks out for may need this processor to do anything at all. */
-		if (l->polling && !busy)
+		/* Whom it looks out for may need this processor to do anything; but who yields often comes last. */
+		if (l->polling && !busy && moved)
 			sched_yield();
+		moved = busy;
 		/* Last: it may take guests away. */
 		if (called)
 			serve_call(l);
