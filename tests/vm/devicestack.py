@@ -193,12 +193,16 @@ class Bench:
         value = {k: int(v) for k, v in re.findall(r"^(\w+): +(\d+)", text, re.M)}
         return value["MemTotal"] - value["MemFree"] - value["Cached"] - value["Buffers"]
 
-    def silent(self, **fields):
-        """The guest sends no such packet. A packet that it must answer comes after, so nobody waits for nothing."""
+    def heard(self):
+        """The guest has handled all that it was sent before: it answers a packet that comes after."""
         port = self.next_port()
         self.probes += 1
         self.dev.send(op=CREDIT_REQUEST, src=port, dst=port)
         self.dev.expect(op=RST, src=port, dst=port)
+
+    def silent(self, **fields):
+        """The guest sends no such packet, also for what it was sent just now."""
+        self.heard()
         n = self.dev.count(**fields)
         need(n == 0, f"the guest sent {n} packets {fields}: {n and self.dev.expect(**fields)}")
 
