@@ -80,11 +80,6 @@ static enum vsp_reject take(struct vh_dev *dev, struct vh_ring *r, struct vh_cha
 	return vh_ring_use(r, c, 0);
 }
 
-static bool ring_came(struct vh_worker *w)
-{
-	return vh_ring_came(&w->dev->rings[VH_FROM_GUEST]);
-}
-
 /* What packets led to leaves for the guest. */
 static void send_answers(struct vh_dev *dev)
 {
@@ -124,7 +119,7 @@ static enum vsp_reject take_packets(struct vh_dev *dev, struct vh_ring *r, bool 
 		}
 		settle(dev);
 		why = vh_ring_publish(r);
-		if (why == VSP_OK && vh_worker_poll(&r->worker, ring_came))
+		if (why == VSP_OK && vh_worker_poll(r))
 			continue;
 		if (why == VSP_OK)
 			why = vh_ring_await(r, &came);

@@ -50,7 +50,9 @@ enum {
 	VH_DRIVE_BYTES = 128 << 10,
 	VH_WRITE_CHAINS = 32,	 /* buffers that one write fills */
 	VH_GATHER_US = 50,	 /* for which the worker lets writers get ahead that are faster than it is */
-	VH_POLL_MAX_US = 100000, /* that a worker looks for more before it sleeps; poll_us sets how long */
+	VH_POLL_US = 200,	 /* for which a worker looks for more packets before it sleeps, unless poll_us says */
+	VH_POLL_MAX_US = 100000, /* something else, up to this */
+	VH_POLL_AFTER_MAX = 63,  /* times that more has to come as soon, where looking was in vain, before it does so again */
 };
 static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
 
@@ -183,9 +185,11 @@ struct vh_near {
  *
  * The thread's own:
  * @vain_kicks: how often it did since the last time that there was a buffer to be used
- * @idle_since: when it last had nothing to do, in nanoseconds
- * @poll_pays: the next work came before polling would have been given up
- * @polls_won: how often polling found work; read without a lock
+ * @idle_since: when it last had nothing to do, in nanoseconds, if it polls
+ * @poll_pays: more is looked for before it sleeps
+ * @poll_after: times that more has to come in time for that, before it begins
+ * @soon: times that it did
+ * @polls_won: how often polling found work, and @polls_lost: did not in its time; read without a lock
  */
 struct vh_worker {
 	struct vh_dev *dev;
@@ -197,7 +201,10 @@ struct vh_worker {
 	u32 vain_kicks;
 	u64 idle_since;
 	bool poll_pays;
+	u32 poll_after;
+	u32 soon;
 	u64 polls_won;
+	u64 polls_lost;
 };
 
 /* The eventfd by which the guest kicks. */
@@ -436,7 +443,7 @@ void vh_worker_stop(struct vh_worker *w);
 void vh_worker_free(struct vh_worker *w);
 void vh_worker_wake(struct vh_worker *w);
 void vh_worker_nap(struct vh_worker *w, u32 us);
-bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w));
+bool vh_worker_poll(struct vh_ring *r);
 int vh_kick_begin(struct vh_kick *k, struct file *file, struct vh_worker *worker);
 struct file *vh_kick_end(struct vh_kick *k);
 

@@ -144,6 +144,7 @@ static bool host_has_remote_cid(struct vsock_sock *vsk, u32 cid)
 
 static void show_guest(struct seq_file *m, struct vh_dev *dev)
 {
+	const struct vh_worker *w = &dev->rings[VH_FROM_GUEST].worker;
 	u32 i;
 
 	for (i = 0; i < NUM_VST_STATS; i++)
@@ -151,9 +152,8 @@ static void show_guest(struct seq_file *m, struct vh_dev *dev)
 	for (i = VSP_OK + 1; i < NUM_VSP_REJECTS; i++)
 		seq_printf(m, "%u rejects/%s %lld\n", dev->cid, vsp_reject_name(i),
 			   atomic64_read(&dev->link.rejects[i]));
-	seq_printf(m, "%u polls_won %llu\n", dev->cid,
-		   READ_ONCE(dev->rings[VH_TO_GUEST].worker.polls_won) +
-			   READ_ONCE(dev->rings[VH_FROM_GUEST].worker.polls_won));
+	seq_printf(m, "%u polls_won %llu\n", dev->cid, READ_ONCE(w->polls_won));
+	seq_printf(m, "%u polls_lost %llu\n", dev->cid, READ_ONCE(w->polls_lost));
 }
 
 static int guests_show(struct seq_file *m, void *unused)

@@ -213,22 +213,6 @@ static bool work_waits(struct vh_dev *dev, bool (*what)(const struct vst_link *l
 	return waits;
 }
 
-/* Something may wait again. The bit was seen, so it need not wake us. */
-static bool work_came(struct vh_worker *w)
-{
-	return test_bit(0, &w->pending) && test_and_clear_bit(0, &w->pending);
-}
-
-/* The guest and the senders have all that is theirs before we look for more. *@idle: there is none. */
-static enum vsp_reject poll_for_work(struct vh_ring *r, bool *idle)
-{
-	enum vsp_reject why = vh_ring_publish(r);
-
-	if (why == VSP_OK)
-		*idle = !vh_worker_poll(&r->worker, work_came);
-	return why;
-}
-
 /* Fill buffers until nothing waits, there are none, writers are ahead of us, or the turn is over (*@more). */
 static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struct turn *turn, bool *more)
 {
@@ -244,8 +228,6 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 			break;
 		if (!empty) {
 			why = fill(dev, r, turn, &idle);
-			if (why == VSP_OK && idle)
-				why = poll_for_work(r, &idle);
 			continue;
 		}
 		/* The guest is to kick when it has posted more, if that is what is missing. */

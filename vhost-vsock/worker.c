@@ -18,7 +18,7 @@
 
 #include "host.h"
 
-static unsigned int poll_us;
+static unsigned int poll_us = VH_POLL_US;
 
 static int set_poll_us(const char *value, const struct kernel_param *param)
 {
@@ -27,24 +27,38 @@ static int set_poll_us(const char *value, const struct kernel_param *param)
 
 static const struct kernel_param_ops poll_us_ops = { .set = set_poll_us, .get = param_get_uint };
 module_param_cb(poll_us, &poll_us_ops, &poll_us, 0644);
-MODULE_PARM_DESC(poll_us, "microseconds that a busy thread looks for more before it sleeps, up to 100000 (default 0)");
+MODULE_PARM_DESC(poll_us, "microseconds that a thread looks for more packets before it sleeps, up to 100000 (default 200)");
 
 static u64 poll_ns(void)
 {
 	return (u64)READ_ONCE(poll_us) * NSEC_PER_USEC;
 }
 
+static void poll_won(struct vh_worker *w)
+{
+	WRITE_ONCE(w->polls_won, w->polls_won + 1);
+	w->poll_after /= 2;
+}
+
+static void poll_lost(struct vh_worker *w)
+{
+	WRITE_ONCE(w->polls_lost, w->polls_lost + 1);
+	w->poll_after = min(2 * w->poll_after + 1, VH_POLL_AFTER_MAX);
+	w->soon = 0;
+}
+
 /**
  * vh_worker_poll - look for more for a moment before it is asked for
- * @w: the worker; called by its thread, whose turn found nothing
- * @came: is there something?
+ * @r: the ring; called by its thread, whose turn found nothing
  *
  * To be woken, and to have the guest wake us, costs more than a moment. But that is worth something only where more is
  * to be expected: if it came as soon the last time. Whoever else wants the processor has it; what came while another
- * had it is found when we are back.
+ * had it is found when we are back. Where processors are themselves threads that share fewer, one that looks takes the
+ * time of who is to send: whoever looks in vain does so less and less.
  */
-bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
+bool vh_worker_poll(struct vh_ring *r)
 {
+	struct vh_worker *w = &r->worker;
 	u64 ns = poll_ns(), until;
 
 	/* The clock is not free. */
@@ -53,12 +67,15 @@ bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
 	w->idle_since = local_clock();
 	until = w->idle_since + ns;
 	while (w->poll_pays) {
-		if (came(w)) {
-			WRITE_ONCE(w->polls_won, w->polls_won + 1);
+		if (vh_ring_came(r)) {
+			poll_won(w);
 			return true;
 		}
-		w->poll_pays = local_clock() < until && single_task_running() && !need_resched() &&
-			       !signal_pending(current);
+		w->poll_pays = single_task_running() && !need_resched() && !signal_pending(current);
+		if (local_clock() >= until) {
+			poll_lost(w);
+			w->poll_pays = false;
+		}
 		cpu_relax();
 	}
 	return false;
@@ -68,15 +85,11 @@ bool vh_worker_poll(struct vh_worker *w, bool (*came)(struct vh_worker *w))
  * vh_worker_nap - let more come, for a moment
  * @w: the worker; called by its thread, without locks
  * @us: how long, in microseconds, unless it is woken before
- *
- * A thread that polls looks at once: who lets it does not care for the processor.
  */
 void vh_worker_nap(struct vh_worker *w, u32 us)
 {
 	ktime_t until = ns_to_ktime(us * NSEC_PER_USEC);
 
-	if (poll_ns())
-		return;
 	/* Pairs with vh_worker_wake(), as in run(). */
 	set_current_state(TASK_INTERRUPTIBLE);
 	if (!test_bit(0, &w->pending))
@@ -84,12 +97,17 @@ void vh_worker_nap(struct vh_worker *w, u32 us)
 	__set_current_state(TASK_RUNNING);
 }
 
-/* Did work come so soon that polling would have found it? */
-static bool came_soon(const struct vh_worker *w)
+/* Did work come so soon that polling would have found it? If it does so often, it is looked for the next time. */
+static void note_pause(struct vh_worker *w)
 {
 	u64 ns = poll_ns();
 
-	return ns && local_clock() - w->idle_since < ns;
+	if (!w->idle_since)
+		return;
+	if (local_clock() - w->idle_since >= ns)
+		w->soon = 0;
+	else if (w->soon++ >= w->poll_after)
+		w->poll_pays = true;
 }
 
 /*
@@ -125,7 +143,7 @@ static int run(void *data)
 			continue;
 		}
 		__set_current_state(TASK_RUNNING);
-		w->poll_pays |= came_soon(w);
+		note_pause(w);
 		was_kicked = xchg(&w->kicked, false);
 		before = READ_ONCE(r->last_avail);
 		if (w->turn(w->dev))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Threads that look for more before they sleep: they find it, and they do sleep.
+ * A thread that looks for more before it sleeps: it finds it, it does sleep, and where there is nothing it looks less.
  *
  * Looking is given up where anybody else wants the processor, so this takes two of them: one for the test and one for
  * the threads, of which only one has work at a time.
@@ -15,7 +15,12 @@
 #include <unistd.h>
 
 enum {
+	DEFAULT_US = 200, /* VH_POLL_US */
 	MOST_US = 100000,
+	PAUSE_MS = MOST_US / 1000 * 3 / 2,
+	PAUSES = 24,
+	SOON = 3,	/* packets before each pause, which come in time */
+	LOST_MOST = 4,	/* of so many pauses: 0, 1, 3, 7 packets in time come first */
 	QUIET_LOOKS = 50, /* so often in a row a thread is seen asleep */
 };
 
@@ -33,7 +38,7 @@ static bool set_poll_us(u32 us)
 
 static void default_poll_us(void)
 {
-	set_poll_us(0);
+	set_poll_us(DEFAULT_US);
 }
 
 static void to_host(struct flow *f)
@@ -103,15 +108,15 @@ static void move_away(pid_t thread)
 	run_on(thread, 1);
 }
 
-/* Moves a byte until a thread that looked for one found it. */
-static void until_won(struct flow *f, void (*move)(struct flow *f))
+/* Moves bytes until the thread that looked for them found one. */
+static void until_won(struct flow *f)
 {
 	u64 before = counter(CID, "polls_won"), until = now_ms() + WAIT_MS;
 
 	while (counter(CID, "polls_won") == before) {
 		CHECK(now_ms() < until);
 		for (u32 i = 0; i < 10; i++)
-			move(f);
+			to_host(f);
 	}
 }
 
@@ -127,25 +132,31 @@ static void until_asleep(void)
 	}
 }
 
-static void polling(void)
+/* The threads have the other processor for themselves. */
+static void begin(void)
 {
-	struct flow f;
-
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		exit(SKIPPED);
 	atexit(default_poll_us);
 	guest_begin(&g, CID, 128, 3776, FEATURES);
 	run_on(0, 0);
 	each_thread(move_away);
+}
+
+static void polling(void)
+{
+	struct flow f;
+
+	begin();
+	CHECK(set_poll_us(0));
 	f = open_by_host(&g, 50);
 	for (u32 i = 0; i < 100; i++) {
 		to_host(&f);
 		to_guest(&f);
 	}
-	CHECK(counter(CID, "polls_won") == 0);
+	CHECK(counter(CID, "polls_won") == 0 && counter(CID, "polls_lost") == 0);
 	CHECK(!set_poll_us(MOST_US + 1) && set_poll_us(MOST_US));
-	until_won(&f, to_host);
-	until_won(&f, to_guest);
+	until_won(&f);
 	until_asleep();
 	/* Who sleeps can be woken. */
 	to_host(&f);
@@ -154,7 +165,44 @@ static void polling(void)
 	guest_end(&g);
 }
 
+static void pause_too_long(void)
+{
+	for (u64 until = now_ms() + PAUSE_MS; now_ms() < until;)
+		pause_a_little();
+}
+
+/* A guest that pauses whenever it is waited for. */
+static void in_vain(void)
+{
+	u64 lost, until;
+	struct flow f;
+
+	begin();
+	CHECK(set_poll_us(MOST_US));
+	f = open_by_host(&g, 50);
+	until = now_ms() + WAIT_MS;
+	while (counter(CID, "polls_lost") == 0) {
+		CHECK(now_ms() < until);
+		for (u32 i = 0; i < SOON; i++)
+			to_host(&f);
+		pause_too_long();
+	}
+	for (u32 i = 0; i < PAUSES; i++) {
+		for (u32 k = 0; k < SOON; k++)
+			to_host(&f);
+		pause_too_long();
+	}
+	lost = counter(CID, "polls_lost");
+	if (lost > LOST_MOST) {
+		fprintf(stderr, "%llu times in vain\n", (unsigned long long)lost);
+		exit(1);
+	}
+	flow_finish(&g, &f);
+	guest_end(&g);
+}
+
 const struct test polling_tests[] = {
-	{ "threads that poll find work, and sleep when there is none", polling },
+	{ "a thread that polls finds work, and sleeps when there is none", polling },
+	{ "a thread that polls in vain does so less and less", in_vain },
 	{ NULL, NULL },
 };
