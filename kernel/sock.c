@@ -1032,19 +1032,11 @@ static void send_staged(struct vst_flow *flow, struct list_head *pkts, const str
 /* Does a small write, or message, join others that wait? Then there is no more to do. */
 static bool went_behind(struct vst_flow *flow, struct msghdr *msg, u32 len, u32 flags)
 {
-	u8 data[VST_BEHIND_MAX];
-	size_t got;
-
-	if (len > sizeof(data) || !READ_ONCE(flow->waiting))
+	if (len > VST_BEHIND_MAX || !READ_ONCE(flow->waiting))
 		return false;
 	if (flow->key.type == VSP_TYPE_SEQPACKET && !flow->link->ops->splits)
 		return false;
-	/* Not copy_from_iter(), which would look at the size of what lies here. */
-	got = _copy_from_iter(data, len, &msg->msg_iter);
-	if (got == len && vst_send_behind(flow, data, len, flags))
-		return true;
-	iov_iter_revert(&msg->msg_iter, got);
-	return false;
+	return vst_send_behind(flow, &msg->msg_iter, len, flags);
 }
 
 /* Send one packet of what @msg has left, as far as credit goes. Returns the bytes sent, 0 without credit, an error. */

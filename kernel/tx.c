@@ -6,6 +6,9 @@
  * whenever its ring has room, in the scheduler's order. A header is built when it leaves, with the credit of that
  * moment.
  */
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+
 #include "vst.h"
 #include "trace.h"
 
@@ -512,55 +515,88 @@ static bool has_room_for_message(const struct vst_flow *flow, const struct vst_p
 }
 
 /*
- * Do the bytes of a stream, or a message, fit into the flow's last packet, which waits? Then many small writes are few
- * packets, which take little memory; and of a stream the peer, which counts them, gets few.
+ * Where the bytes of a stream, or a message, go if they fit into the flow's last packet, which waits. Then many small
+ * writes are few packets, which take little memory; and of a stream the peer, which counts them, gets few.
  */
-static bool appended(struct vst_flow *flow, const void *data, u32 len, u32 flags)
+static void *room_behind(const struct vst_flow *flow, u32 len, u32 flags)
 {
 	struct vst_pkt *tail;
 
 	if (list_empty(&flow->tx))
-		return false;
+		return NULL;
 	tail = list_last_entry(&flow->tx, struct vst_pkt, node);
 	if (tail->zc || tail->page || tail->flags != flags || tail->cap - tail->len < len)
-		return false;
-	if (flow->key.type == VSP_TYPE_SEQPACKET) {
-		if (!has_room_for_message(flow, tail, len))
-			return false;
+		return NULL;
+	if (flow->key.type == VSP_TYPE_SEQPACKET && !has_room_for_message(flow, tail, len))
+		return NULL;
+	return tail->data + tail->len;
+}
+
+/* They are there. */
+static void append(struct vst_flow *flow, u32 len)
+{
+	struct vst_pkt *tail = list_last_entry(&flow->tx, struct vst_pkt, node);
+
+	if (flow->key.type == VSP_TYPE_SEQPACKET)
 		*vst_pkt_mark(tail, tail->more++) = tail->len;
-	}
-	memcpy(tail->data + tail->len, data, len);
 	tail->len += len;
 	flow->waiting += len;
-	return true;
 }
 
 static bool coalesced(struct vst_flow *flow, struct list_head *pkts)
 {
-	struct vst_pkt *pkt = list_first_entry(pkts, struct vst_pkt, node);
+	const struct vst_pkt *pkt = list_first_entry(pkts, struct vst_pkt, node);
+	void *to;
 
-	return flow->key.type == VSP_TYPE_STREAM && !pkt->zc && !pkt->page && appended(flow, pkt->data, pkt->len, 0);
+	if (flow->key.type != VSP_TYPE_STREAM || pkt->zc || pkt->page)
+		return false;
+	to = room_behind(flow, pkt->len, 0);
+	if (!to)
+		return false;
+	memcpy(to, pkt->data, pkt->len);
+	append(flow, pkt->len);
+	return true;
+}
+
+/* What is not there is fetched without a lock. */
+static bool copy_at_once(void *to, struct iov_iter *from, u32 len)
+{
+	size_t got;
+
+	pagefault_disable();
+	/* Not copy_from_iter(), which would look at the size of the packet. */
+	got = _copy_from_iter(to, len, from);
+	pagefault_enable();
+	if (got == len)
+		return true;
+	iov_iter_revert(from, got);
+	return false;
 }
 
 /**
  * vst_send_behind - send bytes of a stream, or a message, with others that wait
  * @flow: whose they are
- * @data: what was written; a message is whole
+ * @from: what is written; a message is whole
  * @len: 1 .. VST_BEHIND_MAX bytes, granted
  * @flags: of the message; 0 of a stream
  *
  * If those are kept back, the interrupt that lets them go is under way or asked for; if not, somebody was told of them.
  * So nobody need be told of these.
  *
- * Return: false if nothing waits, or it has no room: the bytes need a packet.
+ * Return: false if nothing waits, or it has no room, or the caller's memory is not there: the bytes need a packet.
  */
-bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len, u32 flags)
+bool vst_send_behind(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags)
 {
 	struct vst_link *link = flow->link;
+	void *to = NULL;
 	bool done;
 
 	spin_lock(&link->tx_lock);
-	done = (flow->corked || vsp_flow_queued(&flow->sched)) && appended(flow, data, len, flags);
+	if (flow->corked || vsp_flow_queued(&flow->sched))
+		to = room_behind(flow, len, flags);
+	done = to && copy_at_once(to, from, len);
+	if (done)
+		append(flow, len);
 	spin_unlock(&link->tx_lock);
 	return done;
 }

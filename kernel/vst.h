@@ -634,7 +634,7 @@ bool vst_reply(struct vst_link *link, const struct vsp_hdr *to);
 bool vst_answer(struct vst_link *link, struct vsp_hdr hdr);
 void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut);
 bool vst_send_pkts(struct vst_flow *flow, struct list_head *pkts);
-bool vst_send_behind(struct vst_flow *flow, const void *data, u32 len, u32 flags);
+bool vst_send_behind(struct vst_flow *flow, struct iov_iter *from, u32 len, u32 flags);
 bool vst_may_write(struct vst_flow *flow);
 struct vsp_wire vst_written(struct vst_flow *flow, const struct vst_write *w);
 bool vst_went_straight(struct vst_flow *flow, const struct vst_write *w);
