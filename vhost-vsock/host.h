@@ -52,7 +52,7 @@ enum {
 	VH_GATHER_US = 50,	 /* for which the worker lets writers get ahead that are faster than it is */
 	VH_POLL_US = 200,	 /* for which a worker looks for more packets before it sleeps, unless poll_us says */
 	VH_POLL_MAX_US = 100000, /* something else, up to this */
-	VH_POLL_AFTER_MAX = 63,  /* times that more has to come as soon, where looking was in vain, before it does so again */
+	VH_POLL_AFTER_MAX = 63, /* times that more has to come in time until the next look, if this was in vain */
 };
 static_assert(PAGE_SIZE << (VH_SCRATCH_ORDERS - 1) >= VSP_MAX_PAYLOAD);
 

@@ -27,7 +27,7 @@ static int set_poll_us(const char *value, const struct kernel_param *param)
 
 static const struct kernel_param_ops poll_us_ops = { .set = set_poll_us, .get = param_get_uint };
 module_param_cb(poll_us, &poll_us_ops, &poll_us, 0644);
-MODULE_PARM_DESC(poll_us, "microseconds that a thread looks for more packets before it sleeps, up to 100000 (default 200)");
+MODULE_PARM_DESC(poll_us, "microseconds that a thread looks for packets before it sleeps, up to 100000 (default 200)");
 
 static u64 poll_ns(void)
 {
