@@ -23,6 +23,8 @@ enum {
 	VST_DGRAM_REFUSALS = 100, /* resets a second and link for datagrams that nobody is bound for */
 	VST_DGRAM_BUCKETS = 1024, /* of the table of ports */
 	VST_DGRAM_RING = 32,	  /* packets of one socket in the ring, or what its last datagram needs; others pass */
+	VST_DGRAM_RING_SHARED = 4, /* the same while others send, too, */
+	VST_DGRAM_BYTES_SHARED = 64 << 10, /* or so many bytes */
 };
 
 /* Sides that datagrams are routed to. */

@@ -62,6 +62,7 @@ void vst_link_init(struct vst_link *link, struct vst_side *side, const struct vs
 	INIT_LIST_HEAD(&link->inboxes);
 	vsp_sched_init(&link->sched);
 	link->budget.limit = VSP_REPLIES_DEFAULT;
+	link->shared_until = jiffies;
 	vst_dgram_link_init(link);
 	atomic_inc(&vst_live_links);
 	vst_report_add(link);

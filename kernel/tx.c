@@ -287,9 +287,45 @@ static bool is_awaited(const struct vst_pkt *pkt)
 	return pkt->zc || pkt->flow->key.type != VSP_TYPE_STREAM;
 }
 
+static bool is_shared(const struct vst_link *link)
+{
+	return time_before(jiffies, link->shared_until);
+}
+
+static void note_sender(struct vst_link *link, const struct vst_flow *flow)
+{
+	if (link->sender == flow)
+		return;
+	if (link->sender)
+		link->shared_until = jiffies + msecs_to_jiffies(VST_SHARED_MS);
+	link->sender = flow;
+}
+
+/* A socket's share of the ring, the one or the other. */
+static u32 share_packets(const struct vst_link *link)
+{
+	return is_shared(link) ? VST_DGRAM_RING_SHARED : VST_DGRAM_RING;
+}
+
+static u32 share_bytes(const struct vst_link *link)
+{
+	return is_shared(link) ? VST_DGRAM_BYTES_SHARED : U32_MAX;
+}
+
+static bool has_share(const struct vst_flow *flow)
+{
+	return flow->n_in_ring >= share_packets(flow->link) || flow->in_ring >= share_bytes(flow->link);
+}
+
+static bool has_half_share(const struct vst_flow *flow)
+{
+	return flow->n_in_ring > share_packets(flow->link) / 2 || flow->in_ring > share_bytes(flow->link) / 2;
+}
+
 /*
  * A packet of a datagram goes to the ring: until its last, nothing but its next may follow. Credit bounds what a
- * connection has in the ring; here nothing would, and others would wait for the receiver to take all of it.
+ * connection has in the ring; here nothing would, and others would wait for the receiver to take all of it. Who sends
+ * alone delays nobody, and fills one half of the ring while the device empties the other.
  */
 static void next_of_dgram(struct vst_link *link, struct vst_flow *flow)
 {
@@ -297,7 +333,7 @@ static void next_of_dgram(struct vst_link *link, struct vst_flow *flow)
 	if (flow->midway)
 		return;
 	vst_count(link, VST_STAT_DGRAM_TX, 1);
-	flow->spent = flow->n_in_ring >= VST_DGRAM_RING;
+	flow->spent = has_share(flow);
 	set_corked(flow, flow->spent && !list_empty(&flow->tx));
 }
 
@@ -319,6 +355,7 @@ static void next_of_flow(struct vst_link *link, struct vst_flow *flow, struct vs
 		flow->waiting -= len + VST_PKT_COST;
 		flow->in_ring += len;
 		flow->n_in_ring++;
+		note_sender(link, flow);
 		link->n_awaited += is_awaited(out->pkt);
 		flow->small = len < VST_CORK_MAX;
 		flow->midway = flow->key.type != VSP_TYPE_STREAM && !(out->pkt->flags & VSP_SEQ_EOM);
@@ -431,7 +468,7 @@ void vst_pkt_done(struct vst_pkt *pkt, struct list_head *done)
 	flow->n_in_ring--;
 	flow->link->n_awaited -= is_awaited(pkt) + flow->mute;
 	list_add_tail(&pkt->node, done);
-	if (flow->spent ? flow->n_in_ring > VST_DGRAM_RING / 2 : flow->in_ring)
+	if (flow->spent ? has_half_share(flow) : flow->in_ring)
 		return;
 	flow->spent = false;
 	if (!flow->corked)

@@ -28,6 +28,7 @@ enum {
 	RX_KICK_SHARE = 2,  /* a half of the receive buffers is given back before the device is told */
 	EVENT_TURN = 64,    /* events taken before the ring's lock is free for a moment */
 	RX_TURN = 256,	    /* packets taken before other work on this CPU has its turn */
+	TX_TURN = 64,	    /* packets added before other work on this CPU has its turn */
 	RX_RETRY_MS = 50,   /* until buffers that could not be had are asked for again */
 	TX_RETRY_MS = 10,   /* until a packet that the ring had no memory for is tried again */
 	TX_PIECES_MAX = 1 + VST_ZC_FRAGS,
@@ -251,16 +252,16 @@ static bool next_out(struct vst_dev *dev, struct vst_out *out)
 
 /*
  * Fill the ring. What it refuses in spite of its room is tried again: where memory has to be mapped for the device,
- * that may fail for a while. Only with a broken ring it is dropped, as all else is.
+ * that may fail for a while. Only with a broken ring it is dropped, as all else is. Returns how many were added.
  */
-static bool fill_tx(struct vst_dev *dev, struct list_head *done)
+static u32 fill_tx(struct vst_dev *dev, struct list_head *done)
 {
 	struct vst_out out;
-	bool added = false;
+	u32 added = 0;
 
 	while (tx_has_room(dev) && next_out(dev, &out)) {
 		if (!add_out(dev, &out)) {
-			added = true;
+			added++;
 		} else if (!virtqueue_is_broken(dev->vqs[VQ_TX])) {
 			dev->tx_next = out;
 			dev->tx_refused = true;
@@ -294,29 +295,42 @@ static bool want_tx_interrupt(struct vst_dev *dev)
 	return virtqueue_enable_cb_delayed(dev->vqs[VQ_TX]);
 }
 
+/* Take back, and fill. False: the device has used more in the meantime. */
+static bool pump_once(struct vst_dev *dev, struct list_head *done, u32 *added)
+{
+	virtqueue_disable_cb(dev->vqs[VQ_TX]);
+	WRITE_ONCE(dev->tx_asked, false);
+	reap_tx(dev, done);
+	*added += fill_tx(dev, done);
+	return want_tx_interrupt(dev);
+}
+
+/*
+ * A device that is as fast as a sender keeps us here until all is sent. Others get the lock in between, and soon the
+ * processor.
+ */
 static void dev_pump(struct vst_link *link)
 {
 	struct vst_dev *dev = dev_of(link);
-	struct virtqueue *vq;
-	bool added = false, kick = false;
+	bool kick = false, again;
+	u32 added = 0;
 	LIST_HEAD(done);
 
 	/* dev_stop() waits for RCU before the ring goes: the notification is sent without the lock. */
 	rcu_read_lock();
-	spin_lock(&link->tx_lock);
-	if (link->up) {
-		vq = dev->vqs[VQ_TX];
-		do {
-			virtqueue_disable_cb(vq);
-			WRITE_ONCE(dev->tx_asked, false);
-			reap_tx(dev, &done);
-			added |= fill_tx(dev, &done);
-		} while (!want_tx_interrupt(dev));
-		kick = added && virtqueue_kick_prepare(vq);
-	}
-	spin_unlock(&link->tx_lock);
+	do {
+		spin_lock(&link->tx_lock);
+		again = link->up && !pump_once(dev, &done, &added);
+		if (again && added >= TX_TURN) {
+			queue_work(dev_wq, &dev->tx_work);
+			again = false;
+		}
+		if (link->up && !again)
+			kick = added && virtqueue_kick_prepare(dev->vqs[VQ_TX]);
+		spin_unlock(&link->tx_lock);
+	} while (again);
 	if (kick)
-		virtqueue_notify(vq);
+		virtqueue_notify(dev->vqs[VQ_TX]);
 	rcu_read_unlock();
 	vst_pkts_free(&done);
 }

@@ -51,6 +51,7 @@ enum {
 	VST_METER_DOUBLINGS = 6,     /* that time doubles with each question in vain, so often */
 	VST_CLOSE_HELD_MAX = 38,     /* times VST_CLOSE_TIMEOUT_MS that a close waits for such a peer: five minutes */
 	VST_PKT_COST = 256,	     /* what a queued packet of a message counts at least against the window */
+	VST_SHARED_MS = 20,	     /* a link is taken to be shared for so long after two flows have taken turns */
 	VST_TAIL_ROOM = 1920,	     /* a small packet behind others has room for so much: for the writes to come */
 	VST_CORK_MAX = 4096,	     /* less than this a flow keeps back, with VST_PKT_COST for each packet */
 	VST_BEHIND_MAX = 256,	     /* bytes of a write that may join such a packet without one of its own */
@@ -486,6 +487,8 @@ enum vst_drop {
  * @replies: a ring of them
  * @n_resets: connections that are over but for VST_CTL_RST
  * @midway: the flow whose datagram has fragments on the ring, or NULL: nothing may come between them
+ * @sender: whose payload went to the ring last; nobody looks into it
+ * @shared_until: for so long others are taken to send as well, in jiffies
  * @n_corked: flows that keep something back until the device has used what they have in the ring
  * @n_gathering: those of them for which more is to come, and that do not just have their share of the ring
  * @n_awaited: packets in the ring that somebody waits for; see is_awaited()
@@ -529,6 +532,8 @@ struct vst_link {
 	struct vsp_hdr replies[VSP_REPLIES_DEFAULT];
 	u32 n_resets;
 	struct vst_flow *midway;
+	const struct vst_flow *sender;
+	unsigned long shared_until;
 	u32 n_corked;
 	u32 n_gathering;
 	u32 n_awaited;
