@@ -9,12 +9,13 @@
  *	bench-guest connect TYPE MS		connections opened and closed per second
  *	bench-guest fair TYPE N SIZE MS		Jain's index of N senders on one processor, and of their shares of it
  *	bench-guest beside TYPE N SIZE MS	ping of 64 bytes alone, then beside N senders
+ *	bench-guest apart TYPE N SIZE MS	the same; the senders have the first processor, the ping the last
  *	bench-guest crowd TYPE N MS		ping over a connection to a port of the guest, alone, then with N more
  *	bench-guest fault TYPE MS		ping alone, then while recv() elsewhere is stuck in a page fault
  *
- * TYPE is stream or seqpacket; for put, get and beside it may be dgram, AF_VSOCK's, or udp, to the host in QEMU's user
- * network. These are counted where they arrive; the connections that say so, and the ping, are streams. A result is one
- * line of JSON; times are microseconds. All calls block.
+ * TYPE is stream or seqpacket; for put, get, beside and apart it may be dgram, AF_VSOCK's, or udp, to the host in
+ * QEMU's user network. These are counted where they arrive; the connections that say so, and the ping, are streams. A
+ * result is one line of JSON; times are microseconds. All calls block.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -628,23 +629,26 @@ static int run_get(char **argv)
 	return 0;
 }
 
-/*
- * To the last processor. How the kernel spreads processes over several says nothing of a driver, and is not even for a
- * second or two.
- */
-static void pin(void)
+static void pin_to(int processor)
 {
-	cpu_set_t all, one;
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(processor, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		fail("sched_setaffinity");
+}
+
+static int last_processor(void)
+{
+	cpu_set_t all;
 	int last = -1;
 
 	if (sched_getaffinity(0, sizeof(all), &all))
 		fail("sched_getaffinity");
 	for (int i = 0; i < CPU_SETSIZE; i++)
 		last = CPU_ISSET(i, &all) ? i : last;
-	CPU_ZERO(&one);
-	CPU_SET(last, &one);
-	if (sched_setaffinity(0, sizeof(one), &one))
-		fail("sched_setaffinity");
+	return last;
 }
 
 /* One sender. */
@@ -653,7 +657,7 @@ struct sender {
 	pthread_barrier_t *barrier;
 	uint32_t size;
 	uint64_t ns;
-	bool pinned;
+	int processor; /* that it keeps to, or -1 */
 	uint64_t bytes; /* that the host has read */
 	uint64_t took;
 	uint64_t cpu; /* time of a processor that it had */
@@ -669,8 +673,8 @@ static void *send_for(void *arg)
 		fd = ask_dgrams(OP_DGRAM_SINK, s->size, &control);
 	else
 		control = fd = ask((struct request){ .op = OP_SINK, .size = s->size });
-	if (s->pinned)
-		pin();
+	if (s->processor >= 0)
+		pin_to(s->processor);
 	if (s->barrier)
 		pthread_barrier_wait(s->barrier);
 	began = now_ns();
@@ -712,7 +716,7 @@ static int run_connect(char **argv)
 }
 
 /* Start senders; they wait for the barrier, which the caller has to reach as well. */
-static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char **argv, uint64_t ns, bool pinned)
+static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char **argv, uint64_t ns, int processor)
 {
 	uint32_t n = number(argv[0]);
 
@@ -722,7 +726,7 @@ static uint32_t start_senders(struct sender *s, pthread_barrier_t *barrier, char
 	}
 	pthread_barrier_init(barrier, NULL, n + 1);
 	for (uint32_t i = 0; i < n; i++) {
-		s[i] = (struct sender){ .barrier = barrier, .size = number(argv[1]), .ns = ns, .pinned = pinned };
+		s[i] = (struct sender){ .barrier = barrier, .size = number(argv[1]), .ns = ns, .processor = processor };
 		start(send_for, &s[i], &s[i].thread);
 	}
 	return n;
@@ -734,12 +738,16 @@ static void join(struct sender *s, uint32_t n)
 		pthread_join(s[i].thread, NULL);
 }
 
+/*
+ * On the last processor. How the kernel spreads processes over several says nothing of a driver, and is not even for a
+ * second or two.
+ */
 static int run_fair(char **argv)
 {
 	struct sender s[SENDERS_MAX];
 	pthread_barrier_t barrier;
 	double sum = 0, squares = 0, cpu = 0, cpu_squares = 0;
-	uint32_t n = start_senders(s, &barrier, argv, ms(argv[2]), true);
+	uint32_t n = start_senders(s, &barrier, argv, ms(argv[2]), last_processor());
 
 	pthread_barrier_wait(&barrier);
 	join(s, n);
@@ -757,7 +765,7 @@ static int run_fair(char **argv)
 	return 0;
 }
 
-static int run_beside(char **argv)
+static int ping_beside(char **argv, int processor)
 {
 	int fd = ask((struct request){ .op = OP_ECHO, .size = PING_BYTES });
 	struct sender s[SENDERS_MAX];
@@ -769,13 +777,24 @@ static int run_beside(char **argv)
 	ping(fd, PING_BYTES, ns / 4);
 	alone = ping(fd, PING_BYTES, ns);
 	/* The first quarter fills the queues. */
-	n = start_senders(s, &barrier, argv, ns + ns / 4, false);
+	n = start_senders(s, &barrier, argv, ns + ns / 4, processor);
 	pthread_barrier_wait(&barrier);
 	ping(fd, PING_BYTES, ns / 4);
 	loaded = ping(fd, PING_BYTES, ns);
 	join(s, n);
 	print_two(alone, loaded);
 	return 0;
+}
+
+static int run_beside(char **argv)
+{
+	return ping_beside(argv, -1);
+}
+
+static int run_apart(char **argv)
+{
+	pin_to(last_processor());
+	return ping_beside(argv, 0);
 }
 
 static int run_crowd(char **argv)
@@ -901,7 +920,7 @@ static const struct command {
 	{ "put", 2, true, run_put, true },	    { "get", 2, true, run_get, true },
 	{ "connect", 1, true, run_connect, false }, { "fair", 3, true, run_fair, false },
 	{ "beside", 3, true, run_beside, true },    { "crowd", 2, true, run_crowd, false },
-	{ "fault", 1, true, run_fault, false },
+	{ "fault", 1, true, run_fault, false },	    { "apart", 3, true, run_apart, true },
 };
 
 /* False: this command has no such TYPE. */
