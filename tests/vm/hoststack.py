@@ -185,7 +185,7 @@ def bench_guest(host):
                           text=True) as process:
         try:
             need(process.stdout.readline() == "listening\n", "bench-guest does not serve the host's end")
-            yield process
+            yield
         finally:
             process.terminate()
 

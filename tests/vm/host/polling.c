@@ -165,13 +165,15 @@ static void polling(void)
 	guest_end(&g);
 }
 
-static void pause_too_long(void)
+/* A guest that pauses when it is waited for. */
+static void send_and_pause(struct flow *f)
 {
+	for (u32 i = 0; i < SOON; i++)
+		to_host(f);
 	for (u64 until = now_ms() + PAUSE_MS; now_ms() < until;)
 		pause_a_little();
 }
 
-/* A guest that pauses whenever it is waited for. */
 static void in_vain(void)
 {
 	u64 lost, until;
@@ -183,15 +185,10 @@ static void in_vain(void)
 	until = now_ms() + WAIT_MS;
 	while (counter(CID, "polls_lost") == 0) {
 		CHECK(now_ms() < until);
-		for (u32 i = 0; i < SOON; i++)
-			to_host(&f);
-		pause_too_long();
+		send_and_pause(&f);
 	}
-	for (u32 i = 0; i < PAUSES; i++) {
-		for (u32 k = 0; k < SOON; k++)
-			to_host(&f);
-		pause_too_long();
-	}
+	for (u32 i = 0; i < PAUSES; i++)
+		send_and_pause(&f);
 	lost = counter(CID, "polls_lost");
 	if (lost > LOST_MOST) {
 		fprintf(stderr, "%llu times in vain\n", (unsigned long long)lost);
