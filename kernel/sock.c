@@ -867,12 +867,23 @@ out:
 
 /* ---- sending ---- */
 
-/* A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. */
+/* What two fields that change together say while they do is not always so. */
+static s64 glimpse_space(const struct vst_flow *flow)
+{
+	return data_race((s64)vsp_txc_window(&flow->txc) - vsp_txc_unacked(&flow->txc));
+}
+
+/*
+ * A writer that waits with a message has space when all of it fits, or never will: it then learns EMSGSIZE. Whether
+ * there is as much as was seen shows when it is taken. That there is none is what writers fall asleep on: it is true.
+ */
 static s64 vst_sock_stream_has_space(struct vsock_sock *vsk)
 {
 	struct vst_flow *flow = flow_of(vsk);
-	s64 space;
+	s64 space = glimpse_space(flow);
 
+	if (space > 0 && !flow->need)
+		return space;
 	spin_lock(&flow->lock);
 	space = vsp_txc_space(&flow->txc);
 	if (flow->need > vsp_txc_window(&flow->txc))
