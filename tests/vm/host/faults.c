@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,9 +19,13 @@
 enum {
 	PORT = 5000,
 	PAGE = 4096,
+	WRITE = 64 << 10, /* what goes straight into the guest's buffers, and where its page is missing: */
+	HOLE = 7 * PAGE,
+	WRITES = 20, /* until they are within reach */
 };
 
 static struct guest g;
+static const u8 zeros[PAGE] __attribute__((aligned(4096)));
 
 /* From now on a fault at @at waits until uffd_resolve(). */
 static int uffd_over(void *at, size_t len)
@@ -33,15 +38,14 @@ static int uffd_over(void *at, size_t len)
 	return fd;
 }
 
-static void uffd_resolve(int fd)
+static void uffd_resolve(int fd, const u8 *page)
 {
-	static u8 zeros[PAGE] __attribute__((aligned(4096)));
 	struct uffd_msg msg;
 	struct uffdio_copy copy;
 
 	CHECK(read(fd, &msg, sizeof(msg)) == sizeof(msg) && msg.event == UFFD_EVENT_PAGEFAULT);
 	copy = (struct uffdio_copy){ .dst = msg.arg.pagefault.address & ~(u64)(PAGE - 1),
-				     .src = (u64)(uintptr_t)zeros,
+				     .src = (u64)(uintptr_t)page,
 				     .len = PAGE };
 	CHECK(!ioctl(fd, UFFDIO_COPY, &copy));
 }
@@ -101,7 +105,7 @@ static void stuck_reader(void)
 		flow_to_host(&g, &other, 10000, 1000, PEER_TWO);
 		flow_to_guest(&g, &other, 10000, 1000);
 	}
-	uffd_resolve(uffd);
+	uffd_resolve(uffd, zeros);
 	CHECK(!pthread_join(thread, NULL));
 	CHECK(reader.got == 1000);
 	CHECK(recv(stuck.fd, rest, sizeof(rest), 0) == 2000);
@@ -110,6 +114,65 @@ static void stuck_reader(void)
 	for (u32 i = 0; i < 2000; i++)
 		CHECK(rest[i] == byte_at(1000 + i, 1));
 	stuck.read = stuck.sent;
+	flow_finish(&g, &other);
+	flow_finish(&g, &stuck);
+	close(uffd);
+	guest_end(&g);
+}
+
+struct writer {
+	int fd;
+	const u8 *from;
+	ssize_t sent;
+};
+
+static void *write_from_fault(void *arg)
+{
+	struct writer *w = arg;
+
+	w->sent = send(w->fd, w->from, WRITE, MSG_NOSIGNAL);
+	return NULL;
+}
+
+/* Large writes, until they go straight into the guest's buffers. */
+static void come_within_reach(struct flow *f)
+{
+	for (u32 i = 0; i < WRITES; i++)
+		flow_to_guest(&g, f, WRITE, WRITE);
+	CHECK(counter(CID, "tx_straight") > 0);
+}
+
+/* A writer that is stuck has its socket's lock, and not the ring: everybody else goes on, and then it does. */
+static void stuck_writer(void)
+{
+	static u8 page[PAGE] __attribute__((aligned(4096)));
+	int l = host_listen(PORT, 8), uffd;
+	struct flow stuck, other;
+	struct writer writer;
+	pthread_t thread;
+	u8 *from;
+
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	stuck = open_by_guest(&g, l, PORT, 50);
+	other = open_by_guest(&g, l, PORT, 51);
+	come_within_reach(&stuck);
+	from = mmap(NULL, WRITE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(from != MAP_FAILED);
+	for (u32 i = 0; i < WRITE; i++)
+		from[i] = byte_at(stuck.written + i, 2);
+	memcpy(page, from + HOLE, PAGE);
+	CHECK(!madvise(from + HOLE, PAGE, MADV_DONTNEED));
+	uffd = uffd_over(from + HOLE, PAGE);
+	writer = (struct writer){ .fd = stuck.fd, .from = from };
+	CHECK(!pthread_create(&thread, NULL, write_from_fault, &writer));
+	CHECK(host_wait(uffd, POLLIN, WAIT_MS));
+	flow_to_host(&g, &other, 10000, 1000, PEER_TWO);
+	flow_to_guest(&g, &other, 10000, 1000);
+	flow_to_guest(&g, &other, 4 * WRITE, WRITE);
+	uffd_resolve(uffd, page);
+	CHECK(!pthread_join(thread, NULL) && writer.sent == WRITE);
+	stuck.written += WRITE;
+	flow_to_guest(&g, &stuck, 10000, 1000);
 	flow_finish(&g, &other);
 	flow_finish(&g, &stuck);
 	close(uffd);
@@ -155,7 +218,7 @@ static void stuck_listener(void)
 	flow_to_host(&g, &other, 10000, 1000, PEER_TWO);
 	flow_to_guest(&g, &other, 10000, 1000);
 	guest_quiet(&g);
-	uffd_resolve(uffd);
+	uffd_resolve(uffd, zeros);
 	CHECK(!pthread_join(thread, NULL) && !setter.err);
 	for (u32 i = 0; i < 3; i += 2) {
 		guest_expect(&g, &asked[i], VSP_OP_RESPONSE);
@@ -173,9 +236,11 @@ static void stuck_listener(void)
 }
 
 /* Guest memory that is not there yet stops its own direction only, and does not keep the device from closing. */
-static void stuck_worker(void)
+static void stuck_worker(bool near)
 {
+	static u8 buf[WRITE];
 	int l = host_listen(PORT, 8), uffd;
+	size_t len = near ? WRITE : 1;
 	struct vsp_hdr hdr;
 	struct flow f;
 	u64 began;
@@ -183,11 +248,13 @@ static void stuck_worker(void)
 
 	guest_begin(&g, CID, 128, 3776, FEATURES);
 	f = open_by_guest(&g, l, PORT, 50);
+	if (near)
+		come_within_reach(&f);
 	/* The receive buffers begin on a page of their own. */
 	buffers = g.peer.f.mem + vu_front_data(&g.peer.f);
 	CHECK(!madvise(buffers, 128 * PEER_SLOT, MADV_REMOVE));
 	uffd = uffd_over(buffers, 128 * PEER_SLOT);
-	CHECK(send(f.fd, "x", 1, 0) == 1);
+	CHECK(send(f.fd, buf, len, 0) == (ssize_t)len);
 	CHECK(host_wait(uffd, POLLIN, WAIT_MS));
 	hdr = guest_hdr(&g, &f, VSP_OP_RW);
 	hdr.len = 1000;
@@ -202,10 +269,22 @@ static void stuck_worker(void)
 	close(uffd);
 }
 
+static void stuck_fill(void)
+{
+	stuck_worker(false);
+}
+
+static void stuck_pin(void)
+{
+	stuck_worker(true);
+}
+
 const struct test fault_tests[] = {
 	{ "a reader that is stuck in a page fault delays nobody else", stuck_reader },
 	{ "a listener that is stuck in a page fault: its requests wait, and delay nobody else", stuck_listener },
 	{ "guest memory that is stuck in a page fault: the other direction goes on, and the device closes",
-	  stuck_worker },
+	  stuck_fill },
+	{ "the same where its pages are fetched for writers", stuck_pin },
+	{ "a writer that is stuck in a page fault delays nobody else", stuck_writer },
 	{ NULL, NULL },
 };
