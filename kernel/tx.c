@@ -515,7 +515,7 @@ bool vst_answer(struct vst_link *link, struct vsp_hdr hdr)
 		link->replies[(link->reply_head + link->budget.used - 1) % VSP_REPLIES_DEFAULT] = hdr;
 	spin_unlock(&link->tx_lock);
 	if (taken)
-		link->ops->pump(link);
+		link->ops->tell(link);
 	return taken || !up;
 }
 
@@ -538,7 +538,11 @@ void vst_send_ctl(struct vst_flow *flow, u32 ctl, u32 shut)
 		wake_flow(flow);
 	}
 	spin_unlock(&link->tx_lock);
-	if (can)
+	if (!can)
+		return;
+	if (ctl & (VST_CTL_REQUEST | VST_CTL_RESPONSE | VST_CTL_SHUTDOWN))
+		link->ops->tell(link);
+	else
 		link->ops->pump(link);
 }
 
@@ -800,8 +804,10 @@ void vst_tx_end(struct vst_flow *flow, bool rst)
 	vst_pkts_free(&dropped);
 	if (was_queued)
 		vst_flow_put(flow);
-	if (rst || in_ring)
+	if (in_ring)
 		link->ops->pump(link);
+	else if (rst)
+		link->ops->tell(link);
 }
 
 /* The link went down: nothing that waits will ever leave. tx_lock is held; packets to free go to @dropped. */

@@ -583,6 +583,7 @@ static void dev_free(struct vst_link *link)
 
 static const struct vst_link_ops dev_link_ops = {
 	.pump = dev_pump,
+	.tell = dev_pump,
 	.drive = dev_pump,
 	.resume_rx = dev_resume_rx,
 	.free = dev_free,

@@ -412,6 +412,8 @@ struct vst_link_ops {
 	 * a worker. Called without locks; may not sleep.
 	 */
 	void (*pump)(struct vst_link *link);
+	/* The same where a header without payload waits: the beginning of a connection, its end, or a refusal. */
+	void (*tell)(struct vst_link *link);
 	/* The same by a writer who has just queued something: in a process, which may be asked to do more itself. */
 	void (*drive)(struct vst_link *link);
 	/*

@@ -40,15 +40,30 @@ static void free_link(struct vst_link *link)
 	kfree_rcu(dev, rcu);
 }
 
+static bool is_taker(const struct vh_dev *dev)
+{
+	return READ_ONCE(dev->taker) == current && in_task();
+}
+
+/* Answers to packets that came together leave together. */
 static void pump(struct vst_link *link)
 {
 	struct vh_dev *dev = vh_dev_of(link);
 
-	/* Answers to packets that came together leave together. */
-	if (READ_ONCE(dev->taker) == current && in_task())
+	if (is_taker(dev))
 		dev->answers = true;
 	else
 		vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
+}
+
+/* For a header it is not worth waking a thread that sleeps while another is at work. */
+static void tell(struct vst_link *link)
+{
+	struct vh_dev *dev = vh_dev_of(link);
+
+	WRITE_ONCE(dev->told, true);
+	if (!is_taker(dev))
+		vh_worker_wake(&dev->rings[VH_FROM_GUEST].worker);
 }
 
 static void drive(struct vst_link *link)
@@ -63,6 +78,7 @@ static void resume_rx(struct vst_link *link)
 
 static const struct vst_link_ops link_ops = {
 	.pump = pump,
+	.tell = tell,
 	.drive = drive,
 	.write = vh_write,
 	.looks_again = true,

@@ -80,13 +80,17 @@ static enum vsp_reject take(struct vh_dev *dev, struct vh_ring *r, struct vh_cha
 	return vh_ring_use(r, c, 0);
 }
 
-/* What packets led to leaves for the guest. */
+/* What packets led to leaves for the guest: payload by the other thread, and with it all, or else headers by us. */
 static void send_answers(struct vh_dev *dev)
 {
-	if (!dev->answers)
-		return;
+	/* Whoever tells us does so after he has queued something: it is seen behind this. */
+	bool told = READ_ONCE(dev->told) && xchg(&dev->told, false);
+
+	if (dev->answers)
+		vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
+	else if (told)
+		vh_answer(dev);
 	dev->answers = false;
-	vh_worker_wake(&dev->rings[VH_TO_GUEST].worker);
 }
 
 static void settle(struct vh_dev *dev)

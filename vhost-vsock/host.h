@@ -33,7 +33,7 @@ enum {
 	VH_USED_BATCH = 64,    /* used entries that the guest is shown at once */
 	VH_TURN_PACKETS = 256, /* packets, and bytes, after which a worker lets go of its ring for a moment */
 	VH_TURN_BYTES = 512 << 10,
-	VH_ANSWER_PACKETS = 32, /* that are taken before the other worker is woken for what they led to */
+	VH_ANSWER_PACKETS = 32, /* that are taken before what they led to is sent */
 	VH_DESC_COST = 256,    /* what following a descriptor counts as, in bytes of a turn */
 	VH_SCRATCH_ORDERS = 5, /* payload buffers of 4 KiB to 64 KiB */
 	VH_HASH_BITS = 8,
@@ -46,7 +46,7 @@ enum {
 	VH_NEAR_IDLE_MS = 1000,	 /* without a writer, after which nothing is kept */
 	VH_VAIN_KICKS = 64,   /* in a row that a thread was woken by for nothing, after which it rests for so long: */
 	VH_VAIN_US = 200,
-	VH_DRIVE_PACKETS = 64, /* packets, and bytes, that a writer moves, of anybody's, before the worker does */
+	VH_DRIVE_PACKETS = 64, /* packets, and bytes, that others than the worker move, of anybody's, before it does */
 	VH_DRIVE_BYTES = 128 << 10,
 	VH_WRITE_CHAINS = 32,	 /* buffers that one write fills */
 	VH_GATHER_US = 50,	 /* for which the worker lets writers get ahead that are faster than it is */
@@ -317,6 +317,7 @@ struct vh_ring {
  * @gathered: packets that the guest has, behind which writers are getting ahead of the worker
  * @taker: the thread that takes packets now, or NULL; read without a lock
  * @answers: the other thread has to be woken for what it did
+ * @told: headers wait, for that thread to send; without a lock
  * @written: the buffers that a write has filled and not published
  * @scratch: payload buffers by order, handed over to readers and replaced
  * @spare: for payload when there is no memory for another scratch buffer
@@ -344,6 +345,7 @@ struct vh_dev {
 	struct list_head gathered;
 	struct task_struct *taker;
 	bool answers;
+	bool told;
 	struct vh_chain written[VH_WRITE_CHAINS];
 	struct page *scratch[VH_SCRATCH_ORDERS];
 	u8 *spare;
@@ -449,6 +451,7 @@ struct file *vh_kick_end(struct vh_kick *k);
 
 /* to_guest.c, from_guest.c: a worker's turn. True: there is more to do. */
 bool vh_to_guest(struct vh_dev *dev);
+void vh_answer(struct vh_dev *dev);
 bool vh_from_guest(struct vh_dev *dev);
 void vh_drive(struct vh_dev *dev);
 bool vh_write(struct vst_flow *flow, const struct vst_write *w);

@@ -11,13 +11,26 @@
 
 #include "host.h"
 
-/* What a turn has done so far. */
+/* What a turn may do, and has done so far. */
 struct turn {
+	u32 most_packets;
+	u32 most_bytes;
 	u32 packets;
 	u32 bytes; /* copied, each descriptor counting VH_DESC_COST */
 	struct list_head copied; /* packets that the guest has */
 	bool gathers;		 /* writers are getting ahead of us */
 };
+
+static void begin_turn(struct turn *turn, u32 most_packets, u32 most_bytes)
+{
+	*turn = (struct turn){ .most_packets = most_packets, .most_bytes = most_bytes };
+	INIT_LIST_HEAD(&turn->copied);
+}
+
+static bool is_over(const struct turn *turn)
+{
+	return turn->packets == turn->most_packets || turn->bytes >= turn->most_bytes;
+}
 
 /* Packets that the guest has. True: something that was kept back may go now, and nobody was told. */
 static bool account_copied(struct vh_dev *dev, struct list_head *copied)
@@ -220,7 +233,7 @@ static enum vsp_reject fill_buffers(struct vh_dev *dev, struct vh_ring *r, struc
 	bool empty, idle = false, came;
 
 	while (why == VSP_OK && !idle && !turn->gathers) {
-		*more = turn->packets == VH_TURN_PACKETS || turn->bytes >= VH_TURN_BYTES;
+		*more = is_over(turn);
 		if (*more)
 			break;
 		why = vh_ring_look(r, &empty);
@@ -276,11 +289,11 @@ static void end_near(struct vh_ring *r, bool done)
 /* Send what waits as far as buffers are within reach. True: nothing is left but what gathers, which is the worker's. */
 static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 {
-	struct turn turn = { 0 };
 	struct vst_out out;
 	struct vh_chain c;
+	struct turn turn;
 
-	INIT_LIST_HEAD(&turn.copied);
+	begin_turn(&turn, VH_DRIVE_PACKETS, VH_DRIVE_BYTES);
 	while (work_waits(dev, vst_link_ready) && vh_ring_pop_near(r, &c)) {
 		if (!choose(dev, &out)) {
 			vh_ring_unpop(r);
@@ -288,7 +301,7 @@ static bool fill_near(struct vh_dev *dev, struct vh_ring *r)
 		}
 		if (WARN_ON_ONCE(put(dev, r, &turn, &c, &out) != VSP_OK))
 			break;
-		if (turn.packets == VH_DRIVE_PACKETS || turn.bytes >= VH_DRIVE_BYTES)
+		if (is_over(&turn))
 			break;
 	}
 	account_copied(dev, &turn.copied);
@@ -367,22 +380,20 @@ bool vh_write(struct vst_flow *flow, const struct vst_write *w)
 	return done;
 }
 
-bool vh_to_guest(struct vh_dev *dev)
+/* One turn, with the ring locked. True: there is more to do. */
+static bool take_turn(struct vh_dev *dev, struct vh_ring *r, struct turn *turn)
 {
-	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
 	enum vsp_reject why = VSP_OK;
-	struct turn turn = { 0 };
 	bool more = false;
 
-	INIT_LIST_HEAD(&turn.copied);
-	mutex_lock(&r->lock);
+	account_copied(dev, &dev->gathered);
 	if (vh_ring_live(r))
-		why = fill_buffers(dev, r, &turn, &more);
+		why = fill_buffers(dev, r, turn, &more);
 	/* While we sleep, the guest may boot anew: whoever forgets what it was sent finds it there. */
-	if (turn.gathers)
-		list_splice(&turn.copied, &dev->gathered);
+	if (turn->gathers)
+		list_splice(&turn->copied, &dev->gathered);
 	else
-		more |= account_copied(dev, &turn.copied);
+		more |= account_copied(dev, &turn->copied);
 	if (why == VSP_OK && vh_ring_live(r))
 		why = vh_ring_fetch(r);
 	if (why != VSP_OK) {
@@ -390,13 +401,36 @@ bool vh_to_guest(struct vh_dev *dev)
 		/* Its sender may wait for its pages. */
 		vh_forget_current(dev);
 	}
+	return (more || turn->gathers) && why == VSP_OK;
+}
+
+bool vh_to_guest(struct vh_dev *dev)
+{
+	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
+	struct turn turn;
+	bool more;
+
+	begin_turn(&turn, VH_TURN_PACKETS, VH_TURN_BYTES);
+	mutex_lock(&r->lock);
+	more = take_turn(dev, r, &turn);
 	mutex_unlock(&r->lock);
-	if (turn.gathers) {
+	if (turn.gathers)
 		vh_worker_nap(&r->worker, VH_GATHER_US);
-		mutex_lock(&r->lock);
-		account_copied(dev, &dev->gathered);
+	return more;
+}
+
+/* The thread that takes packets has headers to send: a turn of its own, if nobody else is at the ring. */
+void vh_answer(struct vh_dev *dev)
+{
+	struct vh_ring *r = &dev->rings[VH_TO_GUEST];
+	bool more = true;
+	struct turn turn;
+
+	begin_turn(&turn, VH_DRIVE_PACKETS, VH_DRIVE_BYTES);
+	if (mutex_trylock(&r->lock)) {
+		more = take_turn(dev, r, &turn);
 		mutex_unlock(&r->lock);
-		more = true;
 	}
-	return more && why == VSP_OK;
+	if (more)
+		vh_worker_wake(&r->worker);
 }

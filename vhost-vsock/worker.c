@@ -67,7 +67,7 @@ bool vh_worker_poll(struct vh_ring *r)
 	w->idle_since = local_clock();
 	until = w->idle_since + ns;
 	while (w->poll_pays) {
-		if (vh_ring_came(r)) {
+		if (vh_ring_came(r) || READ_ONCE(w->dev->told)) {
 			poll_won(w);
 			return true;
 		}
