@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * A thread that looks for more before it sleeps: it finds it, it does sleep, and where there is nothing it looks less.
+ * And what it does meanwhile without the other.
  *
  * Looking is given up where anybody else wants the processor, so this takes two of them: one for the test and one for
  * the threads, of which only one has work at a time.
@@ -22,10 +23,13 @@ enum {
 	SOON = 3,	/* packets before each pause, which come in time */
 	LOST_MOST = 4,	/* of so many pauses: 0, 1, 3, 7 packets in time come first */
 	QUIET_LOOKS = 50, /* so often in a row a thread is seen asleep */
+	COMERS = 200,	/* connections that come and go */
+	PORT = 60,
 };
 
 static const char param[] = "/sys/module/vhost_vsock/parameters/poll_us";
 static struct guest g;
+static pid_t to_the_guest; /* the thread that was begun first */
 
 static bool set_poll_us(u32 us)
 {
@@ -106,6 +110,20 @@ static u32 each_thread(void (*found)(pid_t thread))
 static void move_away(pid_t thread)
 {
 	run_on(thread, 1);
+}
+
+static void note_first(pid_t thread)
+{
+	if (!to_the_guest || thread < to_the_guest)
+		to_the_guest = thread;
+}
+
+static u64 sleeps_of(pid_t thread)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", thread);
+	return (u64)number_in(path, "voluntary_ctxt_switches:");
 }
 
 /* Moves bytes until the thread that looked for them found one. */
@@ -198,8 +216,37 @@ static void in_vain(void)
 	guest_end(&g);
 }
 
+/* It may be needed where it has the ring's lock, or where the ring has to be mapped anew; and it is for payload. */
+static void headers_alone(void)
+{
+	int listener = host_listen(PORT, 8);
+	u64 before, headers, bytes;
+	struct flow f;
+
+	guest_begin(&g, CID, 128, 3776, FEATURES);
+	each_thread(note_first);
+	before = sleeps_of(to_the_guest);
+	for (u32 i = 0; i < COMERS; i++) {
+		f = open_by_guest(&g, listener, PORT, 1000 + i);
+		flow_finish(&g, &f);
+	}
+	headers = sleeps_of(to_the_guest) - before;
+	f = open_by_guest(&g, listener, PORT, 999);
+	before = sleeps_of(to_the_guest);
+	for (u32 i = 0; i < COMERS; i++)
+		to_guest(&f);
+	bytes = sleeps_of(to_the_guest) - before;
+	fprintf(stderr, "# sleeps for %u connections: %llu, for as many bytes: %llu\n", COMERS,
+		(unsigned long long)headers, (unsigned long long)bytes);
+	CHECK(headers < COMERS / 4 && bytes > COMERS / 2);
+	flow_finish(&g, &f);
+	close(listener);
+	guest_end(&g);
+}
+
 const struct test polling_tests[] = {
 	{ "a thread that polls finds work, and sleeps when there is none", polling },
 	{ "a thread that polls in vain does so less and less", in_vain },
+	{ "connections come and go by the thread that takes packets", headers_alone },
 	{ NULL, NULL },
 };
