@@ -317,7 +317,7 @@ struct vh_ring {
  * @gathered: packets that the guest has, behind which writers are getting ahead of the worker
  * @taker: the thread that takes packets now, or NULL; read without a lock
  * @answers: the other thread has to be woken for what it did
- * @told: headers wait, for that thread to send; without a lock
+ * @told: headers wait for the thread that takes packets; set and read without a lock
  * @written: the buffers that a write has filled and not published
  * @scratch: payload buffers by order, handed over to readers and replaced
  * @spare: for payload when there is no memory for another scratch buffer
