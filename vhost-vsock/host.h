@@ -451,8 +451,8 @@ struct file *vh_kick_end(struct vh_kick *k);
 
 /* to_guest.c, from_guest.c: a worker's turn. True: there is more to do. */
 bool vh_to_guest(struct vh_dev *dev);
-void vh_answer(struct vh_dev *dev);
 bool vh_from_guest(struct vh_dev *dev);
+void vh_answer(struct vh_dev *dev);
 void vh_drive(struct vh_dev *dev);
 bool vh_write(struct vst_flow *flow, const struct vst_write *w);
 void vh_forget_current(struct vh_dev *dev);

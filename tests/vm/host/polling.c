@@ -216,7 +216,7 @@ static void in_vain(void)
 	guest_end(&g);
 }
 
-/* It may be needed where it has the ring's lock, or where the ring has to be mapped anew; and it is for payload. */
+/* The thread to the guest is woken for payload; for headers only where somebody else has the ring's lock just then. */
 static void headers_alone(void)
 {
 	int listener = host_listen(PORT, 8);
